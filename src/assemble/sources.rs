@@ -1,0 +1,138 @@
+//! Recipes and usage, as the rooms that ask for them want them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
+use nbs_core::order::Registration;
+use nbs_core::recipe::Recipe;
+
+use crate::admin::{RuntimeSource, UsageSource};
+use crate::config::Catalogue;
+use crate::entry::EntryHandle;
+use crate::usage::UsageHandle;
+use crate::wire::api::runtime::RecipeProblem;
+use crate::wire::api::usage::{AppUsage, Capacity, HostUsage, Pressure};
+use crate::worker::{RecipeSource, WorkerHandle};
+
+/// The recipes of this host, and the worker that must hear of changes.
+pub(super) struct RecipeBook {
+    catalogue: Mutex<Catalogue>,
+    listeners: OnceLock<Listeners>,
+}
+
+/// Who must hear of changes.
+struct Listeners {
+    worker: WorkerHandle,
+    entry: EntryHandle,
+    environment: EnvironmentName,
+}
+
+/// How long the entry may take to hear of a changed recipe; it takes under a millisecond.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl RecipeBook {
+    /// Reads the directory.
+    pub(super) fn open(dir: &Path) -> Self {
+        Self { catalogue: Mutex::new(Catalogue::open(dir)), listeners: OnceLock::new() }
+    }
+
+    /// Says whom to tell.
+    pub(super) fn connect(&self, worker: WorkerHandle, entry: EntryHandle, environment: EnvironmentName) {
+        let _ = self.listeners.set(Listeners { worker, entry, environment });
+    }
+
+    /// Reads again what changed, tells the worker, and waits until the entry has heard of it, so that the next command is
+    /// decided by the recipes as they are now.
+    pub(super) async fn reload(&self) {
+        let Some(Listeners { worker, entry, environment }) = self.listeners.get() else { return };
+        let registration = || entry.view().environments.get(environment).map(|view| view.registration.clone());
+        let before = registration();
+        if !self.with(Catalogue::refresh) {
+            return;
+        }
+        self.log_problems();
+        worker.recipes_changed().await;
+        let heard = async {
+            let unheard = |now: &Option<Arc<Registration>>| match (now, &before) {
+                (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+                _ => false,
+            };
+            while unheard(&registration()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(HEARD_TIMEOUT, heard).await.is_err() {
+            tracing::warn!("the entry has not yet heard of changed recipes");
+        }
+    }
+
+    /// Logs everything that is wrong now.
+    pub(super) fn log_problems(&self) {
+        for problem in self.with(|catalogue| catalogue.problems()) {
+            tracing::warn!("recipe {problem}");
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Catalogue) -> T) -> T {
+        look(&mut self.catalogue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RecipeSource for RecipeBook {
+    fn recipes(&self) -> BTreeMap<RuntimeName, Arc<Recipe>> {
+        BTreeMap::clone(&self.with(|catalogue| catalogue.recipes()))
+    }
+}
+
+impl RuntimeSource for RecipeBook {
+    fn problems(&self) -> Vec<RecipeProblem> {
+        let show = |problem: crate::config::Problem| RecipeProblem {
+            file: problem.file().map(|file| file.display().to_string()).unwrap_or_default(),
+            line: problem.line().map(|line| line as usize),
+            field: Some(problem.key.clone()).filter(|key| !key.is_empty()),
+            detail: problem.text.clone(),
+            hint: Some(problem.hint.clone()).filter(|hint| !hint.is_empty()),
+        };
+        self.with(|catalogue| catalogue.problems()).into_iter().map(show).collect()
+    }
+
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.reload())
+    }
+}
+
+/// Usage figures for the admin room.
+pub(super) struct Usage(pub(super) UsageHandle);
+
+impl UsageSource for Usage {
+    fn app(&self, app: &AppId) -> Option<AppUsage> {
+        self.0.of(app).map(|usage| AppUsage {
+            cpu_percent: Some(f64::from(usage.cpu_percent)),
+            memory_bytes: Some(usage.memory_bytes),
+            memory_source: Some(usage.memory_source.as_str().into()),
+            tasks: Some(u64::from(usage.tasks)),
+        })
+    }
+
+    fn host(&self) -> Option<HostUsage> {
+        let host = self.0.host();
+        Some(HostUsage {
+            cpu_percent: Some(f64::from(host.cpu_percent)),
+            memory_bytes: Some(host.memory_used),
+            pressure: host.pressure.map(|p| Pressure {
+                cpu: f64::from(p.cpu),
+                memory: f64::from(p.memory),
+                io: f64::from(p.io),
+            }),
+        })
+    }
+
+    fn capacity(&self) -> Option<Capacity> {
+        let host = self.0.host();
+        Some(Capacity { cpus: host.cpus, memory_bytes: host.memory_total })
+    }
+}

@@ -1,0 +1,61 @@
+//! `app …`: which verb goes where.
+
+pub mod create;
+pub mod edit;
+pub mod logs;
+pub mod run;
+pub mod show;
+
+use clap::Subcommand;
+
+use super::Session;
+use super::exit::Outcome;
+
+#[derive(Debug, Subcommand)]
+pub enum AppVerb {
+    /// List apps
+    List(show::ListArgs),
+    /// Show one app
+    Show(NameArgs),
+    /// Make an app
+    Create(Box<create::CreateArgs>),
+    /// Change an app: --set and --unset, --json, or in $EDITOR
+    Edit(edit::EditArgs),
+    /// Run apps
+    Start(run::RunArgs),
+    /// Stop apps until they are started again
+    Stop(run::RunArgs),
+    /// Stop and start apps
+    Restart(run::RunArgs),
+    /// Stop and remove apps; their data is kept unless --purge-data is said
+    Remove(run::RemoveArgs),
+    /// Print what an app wrote
+    Logs(logs::LogsArgs),
+    /// Explain why an app is as it is
+    Why(NameArgs),
+    /// Print an app's address, and open it where there is a desktop
+    Open(NameArgs),
+}
+
+/// Which app.
+#[derive(Debug, clap::Args)]
+pub struct NameArgs {
+    /// Which app
+    name: String,
+}
+
+pub async fn run(session: &mut Session, verb: AppVerb) -> Outcome {
+    match verb {
+        AppVerb::List(args) => show::list(session, args).await,
+        AppVerb::Show(args) => show::show(session, &args.name).await,
+        AppVerb::Create(args) => create::run(session, *args).await,
+        AppVerb::Edit(args) => edit::run(session, args).await,
+        AppVerb::Start(args) => run::run(session, "start", args).await,
+        AppVerb::Stop(args) => run::run(session, "stop", args).await,
+        AppVerb::Restart(args) => run::run(session, "restart", args).await,
+        AppVerb::Remove(args) => run::remove(session, args).await,
+        AppVerb::Logs(args) => logs::run(session, args).await,
+        AppVerb::Why(args) => show::why(session, &args.name).await,
+        AppVerb::Open(args) => show::open(session, &args.name).await,
+    }
+}

@@ -1,0 +1,147 @@
+//! `app start|stop|restart|remove` and `stop-all`: several at once, and wait for the outcome.
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::show::{names, path};
+use crate::cli::Session;
+use crate::cli::client::with_query;
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::out::count;
+use crate::cli::wait::{WaitArgs, outcomes};
+use crate::wire::api::operation::Operation;
+
+/// Connections for many commands: what comes together shares one flush of the record, instead of waiting for one each.
+const CONNECTIONS: usize = 32;
+/// Up to so many commands are sent one after another, and so are accepted in the order they were named in.
+const IN_ORDER_MAX: usize = 8;
+
+type Request = (Method, String, Option<Value>);
+
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Which apps
+    #[arg(required_unless_present = "all", value_name = "NAME")]
+    names: Vec<String>,
+    /// Every app
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// In these environments only
+    #[arg(long = "environment", value_name = "NAME")]
+    environments: Vec<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RemoveArgs {
+    /// Which apps
+    #[arg(required_unless_present = "all", value_name = "NAME")]
+    names: Vec<String>,
+    /// Every app
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// Remove their data too
+    #[arg(long)]
+    purge_data: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct StopAllArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+pub async fn run(session: &mut Session, action: &str, args: RunArgs) -> Outcome {
+    let names = if args.all { names(session).await? } else { args.names };
+    let body = (!args.environments.is_empty()).then(|| json!({ "environments": args.environments }));
+    let requests = names.iter().map(|name| (Method::POST, format!("{}/{action}", path(name)), body.clone()));
+    submit(session, requests.collect(), &args.wait).await
+}
+
+pub async fn remove(session: &mut Session, args: RemoveArgs) -> Outcome {
+    let names = if args.all { names(session).await? } else { args.names };
+    // Apps named one by one with their data kept come back by `create --reuse`; anything more is asked about.
+    if !names.is_empty() && (args.all || args.purge_data) {
+        let data = if args.purge_data { " and their data, for good" } else { "" };
+        session.out.confirm(&format!("remove {}{data}?", names.join(", ")), args.yes)?;
+    }
+    let purge = args.purge_data.then(|| "true".to_string());
+    let requests =
+        names.iter().map(|name| (Method::DELETE, with_query(&path(name), &[("purge_data", purge.clone())]), None));
+    submit(session, requests.collect(), &args.wait).await?;
+    if !args.purge_data && !args.wait.no_wait && !names.is_empty() {
+        session.out.say("data is kept; `app remove --purge-data` would have removed it");
+    }
+    Ok(())
+}
+
+pub async fn stop_all(session: &mut Session, args: StopAllArgs) -> Outcome {
+    let names = names(session).await?;
+    if !names.is_empty() {
+        let question = format!(
+            "stop {}, all there are? They stay stopped until they are started again.",
+            count(names.len() as u64, "app")
+        );
+        session.out.confirm(&question, args.yes)?;
+    }
+    let requests = names.iter().map(|name| (Method::POST, format!("{}/stop", path(name)), None));
+    submit(session, requests.collect(), &args.wait).await
+}
+
+/// Sends all, then waits for all; one that is refused does not keep the others back.
+async fn submit(session: &mut Session, requests: Vec<Request>, wait: &WaitArgs) -> Outcome {
+    if requests.is_empty() {
+        session.out.say("there is no app");
+    }
+    let mut operations: Vec<Operation> = Vec::new();
+    let mut refused: Option<Exit> = None;
+    for answer in send(session, requests).await? {
+        match answer {
+            Ok(operation) => operations.push(operation),
+            Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
+            Err(failure) => {
+                session.out.fail(&failure);
+                refused.get_or_insert(failure.exit);
+            }
+        }
+    }
+    outcomes(session, operations, wait).await?;
+    refused.map_or(Ok(()), |exit| Err(Failure::told(exit)))
+}
+
+/// The answers to requests, in the order of these.
+async fn send(session: &Session, requests: Vec<Request>) -> Outcome<Vec<Outcome<Operation>>> {
+    let connections = if requests.len() > IN_ORDER_MAX { CONNECTIONS } else { 1 };
+    let mut shares: Vec<Vec<(usize, Request)>> = vec![Vec::new(); connections];
+    for (number, request) in requests.into_iter().enumerate() {
+        shares[number % connections].push((number, request));
+    }
+    let mut sending = JoinSet::new();
+    for share in shares {
+        let mut client = session.client.another();
+        sending.spawn(async move {
+            let mut answers = Vec::with_capacity(share.len());
+            for (number, (method, path, body)) in share {
+                let answer = client.change(method, &path, body.as_ref()).await;
+                answers.push((number, answer.and_then(|answer| answer.parse::<Operation>())));
+            }
+            answers
+        });
+    }
+    let mut answers = Vec::new();
+    while let Some(share) = sending.join_next().await {
+        answers.extend(share.map_err(|error| Failure::new(Exit::Failed, format!("a command was lost: {error}")))?);
+    }
+    answers.sort_unstable_by_key(|(number, _)| *number);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}

@@ -1,0 +1,117 @@
+//! Core to worker's shell: everything the shell may do, in the order in which it must.
+//!
+//! `Remember` and `Forget` are committed before any other effect of the same step is acted upon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::Run;
+use crate::launch::{Launch, Question};
+use crate::name::AppId;
+use crate::order::Report;
+use crate::record::LedgerRow;
+use crate::signal::Signal;
+
+/// What is to be asked of an instance, again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The process it is about, with its address.
+    pub launch: Arc<Launch>,
+    /// Its main process.
+    pub pid: u32,
+    /// Whether it was adopted: a `READY=1` may have been missed.
+    pub adopted: bool,
+    /// What to ask.
+    pub question: Question,
+    /// Pause between two questions.
+    pub interval: Duration,
+    /// Wait for one answer.
+    pub timeout: Duration,
+}
+
+/// What is to be asked once: the version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionQuestion {
+    /// A dotted path in the JSON answer of a path.
+    Http {
+        /// Path and query.
+        path: String,
+        /// Dotted path.
+        json: String,
+    },
+    /// First line of a command's output.
+    Exec(Vec<String>),
+}
+
+/// What the worker's shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Keep this row in the ledger.
+    Remember(Box<LedgerRow>),
+    /// Drop the row of this app.
+    Forget(AppId),
+    /// Start a process.
+    Spawn(Arc<Launch>),
+    /// Run a hook.
+    Hook {
+        /// The context: user, environment, directory.
+        launch: Arc<Launch>,
+        /// Which hook.
+        index: u32,
+        /// What to run.
+        argv: Vec<String>,
+        /// When to kill it.
+        timeout: Duration,
+    },
+    /// Kill the hook that runs for this app; its end is observed as usual.
+    CancelHook(AppId),
+    /// Send a signal to the main process.
+    Signal {
+        /// Whose.
+        app: AppId,
+        /// Which life.
+        run: Run,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Kill everything of this life.
+    KillTree {
+        /// Whose.
+        app: AppId,
+        /// Which life.
+        run: Run,
+    },
+    /// Ask until it is ready.
+    WatchReady(Watch),
+    /// Ask whether it is alive.
+    WatchAlive(Watch),
+    /// Ask its version.
+    AskVersion {
+        /// The process.
+        launch: Arc<Launch>,
+        /// The question.
+        question: VersionQuestion,
+    },
+    /// Ask nothing any more.
+    Unwatch(AppId),
+    /// Remove what an app left; `CleanedUp` tells that it is done.
+    CleanUp {
+        /// Whose.
+        app: AppId,
+        /// Its last life.
+        run: Run,
+        /// Its data too.
+        purge_data: bool,
+    },
+    /// Tell the entry.
+    Report(Report),
+    /// Tell the operator: a stray process was found.
+    Stray {
+        /// The app it claims to be of.
+        app: AppId,
+        /// Its life.
+        run: Run,
+        /// Its pid, if known.
+        pid: Option<u32>,
+    },
+}

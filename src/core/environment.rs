@@ -1,0 +1,282 @@
+//! All instances of one host: order fencing, slots, deadlines, and what the entry is told.
+//!
+//! Invariant: at most `concurrent_starts` ordered starts are in flight; an order older than one already taken up is
+//! refused; every step's `Remember` effects come before what they allow. Deliberately absent: which app starts next
+//! (the entry's `admission`), and any trust in what is not in the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::effect::Effect;
+use crate::id::Run;
+use crate::instance::{Context, Instance};
+use crate::launch::Places;
+use crate::name::{AppId, RuntimeName};
+use crate::observation::{Identity, Observation};
+use crate::order::{Goal, InstanceReport, Order, Refusal, Registration, Report, RuntimeSummary};
+use crate::phase::Phase;
+use crate::port_book::PortBook;
+use crate::recipe::{Adapter, Recipe};
+use crate::record::{LedgerGoal, LedgerRow};
+use crate::time::{Mono, Now};
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directories and names.
+    pub places: Places,
+    /// Ports for apps.
+    pub port_range: RangeInclusive<u16>,
+    /// Ordered starts that may be in flight.
+    pub concurrent_starts: u32,
+    /// Version of the daemon.
+    pub version: String,
+    /// This boot of the host.
+    pub boot: String,
+}
+
+/// What happens to an environment.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The entry ordered. `age`: how long ago it was sent.
+    Order(Order, Duration),
+    /// A fact.
+    Observed(Observation),
+    /// The recipes were read again.
+    Recipes(BTreeMap<RuntimeName, Arc<Recipe>>),
+    /// Time has passed.
+    Tick,
+}
+
+/// A former life's process, as an adapter found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLife {
+    /// Whose.
+    pub app: AppId,
+    /// Which life.
+    pub run: Run,
+    /// Its main process.
+    pub identity: Option<Identity>,
+}
+
+/// The worker's brain.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    settings: Settings,
+    recipes: BTreeMap<RuntimeName, Arc<Recipe>>,
+    /// Boxed: a half-empty node of the map would hold several times what its instances need.
+    instances: BTreeMap<AppId, Box<Instance>>,
+    /// Instances in their turn; kept beside them, so that an order costs no walk over all.
+    turns: usize,
+    due: BTreeSet<(Mono, AppId)>,
+    ports: PortBook,
+}
+
+impl Environment {
+    /// An environment that goes on from its ledger.
+    pub fn new(settings: Settings, recipes: BTreeMap<RuntimeName, Arc<Recipe>>, rows: Vec<LedgerRow>) -> Self {
+        let mut ports = PortBook::new(settings.port_range.clone());
+        // Every remembered port first, so that no newcomer takes one from under a living app.
+        for row in &rows {
+            if row.port.is_some() {
+                ports.reserve(&row.app, row.port);
+            }
+        }
+        let turns = rows.iter().filter(|row| row.in_turn).count();
+        let instances = rows.into_iter().map(|row| (row.app.clone(), Box::new(Instance::from_row(row)))).collect();
+        Self { settings, recipes, instances, turns, due: BTreeSet::new(), ports }
+    }
+
+    /// The lives that may still be there, for the adapter to look for.
+    pub fn expected_lives(&self) -> Vec<FoundLife> {
+        let may_live = |instance: &&Instance| !matches!(instance.row.phase, Phase::Stopped | Phase::Failed);
+        let life = |instance: &Instance| FoundLife {
+            app: instance.row.app.clone(),
+            run: instance.row.run,
+            identity: instance.row.identity.clone(),
+        };
+        self.instances.values().map(AsRef::as_ref).filter(may_live).map(life).collect()
+    }
+
+    /// Takes up what was found of them. To be called once, before any other step.
+    pub fn recover(&mut self, now: Now, alive: Vec<FoundLife>, strays: Vec<FoundLife>, same_boot: bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut alive: BTreeMap<(AppId, Run), Option<Identity>> =
+            alive.into_iter().map(|life| ((life.app, life.run), life.identity)).collect();
+        for FoundLife { app, run, identity } in strays {
+            // An older life of an app that is ours is ours to end; what claims an app that we do not know is only told.
+            match self.instances.contains_key(&app) {
+                true => self.with_instance(now, &app, &mut effects, |instance, ctx| instance.sweep(ctx, run)),
+                false => {
+                    let pid = identity.map(|identity| identity.pid);
+                    effects.push(Effect::Stray { app, run, pid });
+                }
+            }
+        }
+        let apps: Vec<AppId> = self.instances.keys().cloned().collect();
+        for app in apps {
+            let run = self.instances.get(&app).map_or(Run::default(), |instance| instance.row.run);
+            let found = alive.remove(&(app.clone(), run)).flatten();
+            self.with_instance(now, &app, &mut effects, |instance, ctx| instance.recover(ctx, found, same_boot));
+        }
+        effects
+    }
+
+    /// One input, and what follows from it.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Order(order, age) => self.order(now, order, age, &mut effects),
+            Input::Observed(Observation { app, run, fact }) => {
+                self.with_instance(now, &app, &mut effects, |instance, ctx| instance.observe(ctx, run, fact));
+            }
+            Input::Recipes(recipes) => {
+                self.recipes = recipes;
+                effects.push(Effect::Report(Report::Runtimes(self.runtimes())));
+            }
+            Input::Tick => {}
+        }
+        while let Some((due, app)) = self.due.first().cloned().filter(|(due, _)| *due <= now.mono) {
+            self.due.remove(&(due, app.clone()));
+            self.with_instance(now, &app, &mut effects, |instance, ctx| instance.deadline(ctx));
+        }
+        effects
+    }
+
+    /// When it wants to be stepped next.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// What the environment says of itself, and all it has.
+    pub fn hello(&self) -> Report {
+        let registration = Registration {
+            environment: self.settings.places.environment.clone(),
+            version: self.settings.version.clone(),
+            boot: self.settings.boot.clone(),
+            concurrent_starts: self.settings.concurrent_starts,
+            runtimes: self.runtimes(),
+        };
+        Report::Hello { registration, instances: self.reports() }
+    }
+
+    /// Every instance's report.
+    pub fn reports(&self) -> Vec<InstanceReport> {
+        let report = |instance: &Instance| match instance.report() {
+            Report::Instance(report) => Some(*report),
+            _ => None,
+        };
+        self.instances.values().map(AsRef::as_ref).filter_map(report).collect()
+    }
+
+    fn runtimes(&self) -> BTreeMap<RuntimeName, RuntimeSummary> {
+        self.recipes.values().map(|recipe| (recipe.name.clone(), summary(recipe))).collect()
+    }
+
+    fn order(&mut self, now: Now, order: Order, age: Duration, effects: &mut Vec<Effect>) {
+        let app = order.app.clone();
+        if let Some(why) = self.refusal(&order, age) {
+            let refused = Report::Refused { app, intent_seq: order.intent_seq, why };
+            effects.push(Effect::Report(refused));
+            return;
+        }
+        let instance = self.instances.entry(app.clone()).or_insert_with(|| Box::new(Instance::new(app.clone(), now)));
+        let start = is_new_start(instance, &order);
+        let row = &mut instance.row;
+        (row.epoch, row.generation, row.intent_seq) = (order.epoch, order.generation, order.intent_seq);
+        let goal = match order.goal {
+            Goal::Run(mut goal) => {
+                goal.turn = None;
+                LedgerGoal::Run(goal)
+            }
+            Goal::Stop => LedgerGoal::Stop,
+            Goal::Remove { purge_data } => LedgerGoal::Remove { purge_data },
+        };
+        self.with_instance(now, &app, effects, |instance, ctx| instance.take_goal(ctx, goal, start));
+    }
+
+    fn refusal(&self, order: &Order, age: Duration) -> Option<Refusal> {
+        let known = self.instances.get(&order.app);
+        let seen = known.map(|i| (i.row.epoch, i.row.intent_seq, i.row.generation));
+        if seen.is_some_and(|seen| (order.epoch, order.intent_seq, order.generation) < seen) {
+            return Some(Refusal::Stale);
+        }
+        let Goal::Run(goal) = &order.goal else { return None };
+        let begun = known.map_or(crate::id::Seq(0), |i| i.wanted_start().unwrap_or_default().max(i.row.run.seq));
+        if goal.start_seq <= begun {
+            return None;
+        }
+        match goal.turn {
+            None => Some(Refusal::Late),
+            Some(turn) if age > turn.accept_by => Some(Refusal::Late),
+            Some(_) => {
+                let others = self.turns - usize::from(known.is_some_and(|i| i.in_turn()));
+                (others >= self.settings.concurrent_starts as usize).then_some(Refusal::Busy)
+            }
+        }
+    }
+
+    /// Runs one step of an instance and turns what changed into effects: `Remember` before all others, the report last.
+    fn with_instance(
+        &mut self,
+        now: Now,
+        app: &AppId,
+        effects: &mut Vec<Effect>,
+        step: impl FnOnce(&mut Instance, &mut Context<'_>),
+    ) {
+        let Some(instance) = self.instances.get_mut(app) else { return };
+        let (before, had_turn) = (instance.due(), instance.in_turn());
+        let mut own = Vec::new();
+        let places = &self.settings.places;
+        let recipes = &self.recipes;
+        step(instance, &mut Context { now, recipes, places, ports: &mut self.ports, effects: &mut own });
+        self.turns = self.turns + usize::from(instance.in_turn()) - usize::from(had_turn);
+        if let Some(due) = before {
+            self.due.remove(&(due, app.clone()));
+        }
+        if let Some(due) = instance.due() {
+            self.due.insert((due, app.clone()));
+        }
+        if !instance.take_changed() {
+            effects.append(&mut own);
+            return;
+        }
+        if instance.is_gone() {
+            let (intent_seq, port) = (instance.row.intent_seq, instance.row.port);
+            effects.push(Effect::Forget(app.clone()));
+            effects.append(&mut own);
+            effects.push(Effect::Report(Report::Removed { app: app.clone(), intent_seq }));
+            if let Some(port) = port {
+                self.ports.release(app, port);
+            }
+            self.turns -= usize::from(instance.in_turn());
+            self.instances.remove(app);
+            return;
+        }
+        effects.push(Effect::Remember(Box::new(instance.row.clone())));
+        effects.append(&mut own);
+        effects.extend(instance.clean_up());
+        effects.push(Effect::Report(instance.report()));
+    }
+}
+
+fn is_new_start(instance: &Instance, order: &Order) -> bool {
+    let begun = instance.wanted_start().unwrap_or_default().max(instance.row.run.seq);
+    matches!(&order.goal, Goal::Run(goal) if goal.start_seq > begun)
+}
+
+fn summary(recipe: &Recipe) -> RuntimeSummary {
+    RuntimeSummary {
+        name: recipe.name.clone(),
+        description: recipe.description.clone(),
+        adapter: recipe.adapter.unwrap_or(Adapter::Process),
+        listen: recipe.listen,
+        strip_prefix: recipe.strip_prefix,
+        max_limits: recipe.max_limits,
+        app_id_pattern: recipe.app_id_pattern.clone(),
+        secrets_needed: recipe.secrets_needed(),
+        turn_timeout: recipe.turn_timeout(),
+    }
+}

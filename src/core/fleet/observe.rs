@@ -1,0 +1,360 @@
+//! Reports: what workers tell, and which operations thereby end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::ActionKind;
+use crate::fleet::{Fleet, Place, wants_run};
+use crate::id::Seq;
+use crate::intent::Intent;
+use crate::name::{AppId, EnvironmentName};
+use crate::order::{InstanceReport, Refusal, Registration, Report};
+use crate::phase::Phase;
+use crate::record::{AppLife, Change, OperationRow};
+use crate::spec::StartMode;
+use crate::time::Now;
+use crate::view::{OperationStatus, OperationView, Priority};
+
+/// Pause before a start that a worker had no slot for is offered again.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
+impl Fleet {
+    /// Takes up a report. `id` makes operation IDs, for starts that follow from a boot.
+    pub fn observe(
+        &mut self,
+        now: Now,
+        environment: &EnvironmentName,
+        report: Report,
+        new_id: &mut dyn FnMut() -> crate::id::OperationId,
+    ) -> Vec<Change> {
+        if let Some(place) = self.places.get_mut(environment) {
+            place.heard = now;
+        }
+        match report {
+            Report::Alive => {
+                self.touched.environments = true;
+                Vec::new()
+            }
+            Report::Hello { registration, instances } => self.hello(now, environment, registration, instances, new_id),
+            Report::Runtimes(runtimes) => {
+                if let Some(place) = self.places.get_mut(environment) {
+                    Arc::make_mut(&mut place.registration).runtimes = runtimes;
+                }
+                self.touched.environments = true;
+                Vec::new()
+            }
+            Report::Instance(report) => self.instance(now, environment, *report),
+            Report::Removed { app, .. } => self.removed(now, environment, &app),
+            Report::Refused { app, intent_seq, why } => {
+                self.refused(now, environment, &app, intent_seq, why);
+                Vec::new()
+            }
+        }
+    }
+
+    fn hello(
+        &mut self,
+        now: Now,
+        environment: &EnvironmentName,
+        registration: Registration,
+        instances: Vec<InstanceReport>,
+        new_id: &mut dyn FnMut() -> crate::id::OperationId,
+    ) -> Vec<Change> {
+        self.touched.environments = true;
+        let boot = registration.boot.clone();
+        let place = Place { registration: Arc::new(registration), heard: now, available: true };
+        self.places.insert(environment.clone(), place);
+        let mut told: BTreeMap<AppId, InstanceReport> = instances.into_iter().map(|r| (r.app.clone(), r)).collect();
+        let mut changes = Vec::new();
+        let names: Vec<AppId> = self.apps.keys().cloned().collect();
+        for name in names {
+            let report = told.remove(&name);
+            let Some(app) = self.apps.get_mut(&name) else { continue };
+            let Some(placed) = app.placed.get_mut(environment) else { continue };
+            placed.heard = now;
+            placed.sent = None;
+            placed.gone = report.is_none() && matches!(app.row.life, AppLife::Removing { .. });
+            let gone = placed.gone;
+            self.touched.apps.insert(name.clone());
+            self.unsettled.insert(name.clone());
+            match report {
+                Some(report) => changes.extend(self.instance(now, environment, report)),
+                None if gone => changes.extend(self.removed(now, environment, &name)),
+                None => {
+                    if let Some(placed) = self.apps.get_mut(&name).and_then(|app| app.placed.get_mut(environment)) {
+                        placed.report = None;
+                    }
+                }
+            }
+        }
+        for name in told.into_keys() {
+            let message = format!("{environment} has an instance of {name}, which this entry does not know");
+            changes.push(self.event(now, "instance_unknown", (Some(&name), Some(environment)), message, None));
+        }
+        changes.extend(self.adapt_to_boot(now, environment, boot, new_id));
+        changes
+    }
+
+    /// A new boot of the host: what was started by hand or by a visit is not started again by itself.
+    fn adapt_to_boot(
+        &mut self,
+        now: Now,
+        environment: &EnvironmentName,
+        boot: String,
+        new_id: &mut dyn FnMut() -> crate::id::OperationId,
+    ) -> Vec<Change> {
+        if self.boot.as_ref() == Some(&boot) {
+            return Vec::new();
+        }
+        let first = self.boot.is_none();
+        self.boot = Some(boot.clone());
+        let mut changes = vec![Change::Boot(boot)];
+        if first {
+            return changes;
+        }
+        let message = format!("the host of {environment} was restarted");
+        changes.push(self.event(now, "host_rebooted", (None, Some(environment)), message, None));
+        let names: Vec<AppId> = self.apps.keys().cloned().collect();
+        for name in names {
+            changes.extend(self.adapt_app_to_boot(now, &name, new_id()));
+        }
+        changes
+    }
+
+    fn adapt_app_to_boot(&mut self, now: Now, name: &AppId, id: crate::id::OperationId) -> Vec<Change> {
+        let Some(app) = self.living(name) else { return Vec::new() };
+        let mut row = app.row.clone();
+        row.intent = match (row.intent, row.spec.start_mode) {
+            (Intent::Run, StartMode::Manual) => Intent::Stop,
+            (Intent::Run, StartMode::OnFirstVisit) | (Intent::OnDemand { .. }, _) => Intent::OnDemand { awake: false },
+            (intent, _) => intent,
+        };
+        if row.life != AppLife::Kept || (row.intent == app.row.intent && row.intent != Intent::Run) {
+            return Vec::new();
+        }
+        let seq = self.next_seq();
+        row.intent_seq = seq;
+        let mut changes = Vec::new();
+        if row.intent == Intent::Run {
+            row.start_seq = seq;
+            let view = OperationView {
+                id,
+                seq,
+                app: name.clone(),
+                action: ActionKind::Start,
+                environments: row.spec.environments.iter().cloned().collect(),
+                status: OperationStatus::Accepted,
+                reason: None,
+                created_at: now.wall,
+                finished_at: None,
+                actor: "supervisor".into(),
+            };
+            let operation = OperationRow { view, start_seq: seq };
+            changes.push(Change::Operation(Box::new(operation.clone())));
+            self.ledger.add(operation, now.mono);
+        } else {
+            for operation in self.ledger.active_of(name).iter().filter(|operation| wants_run(operation)) {
+                let reason = Some("the host was restarted, and the start mode does not bring it back".to_string());
+                changes.extend(self.ledger.end(operation.view.id, OperationStatus::Failed, reason, now));
+            }
+        }
+        changes.push(Change::App(Box::new(row.clone())));
+        self.put_app(row);
+        self.unsettled.insert(name.clone());
+        if let Some(app) = self.apps.get_mut(name) {
+            app.priority = Priority::Boot;
+        }
+        changes
+    }
+
+    fn instance(&mut self, now: Now, environment: &EnvironmentName, report: InstanceReport) -> Vec<Change> {
+        let name = report.app.clone();
+        let timeout = self.turn_timeout(&name, environment);
+        let Some(app) = self.apps.get_mut(&name).filter(|app| app.row.life != AppLife::Removed) else {
+            return Vec::new();
+        };
+        let Some(placed) = app.placed.get_mut(environment) else { return Vec::new() };
+        let before = placed.report.as_ref().map(|r| (r.phase, r.run));
+        placed.heard = now;
+        placed.gone = false;
+        if placed.sent.is_some_and(|sent| report.intent_seq >= sent.intent_seq) {
+            placed.sent = None;
+        }
+        let report = Arc::new(report);
+        placed.report = Some(report.clone());
+        self.touched.apps.insert(name.clone());
+        self.unsettled.insert(name.clone());
+        let place = (name.clone(), environment.clone());
+        match (report.in_turn, self.queue.turn_of(&place)) {
+            (true, None) => self.queue.adopt(place, app.row.start_seq, timeout, now.mono),
+            (false, Some(start)) if report.intent_seq >= start => self.queue.finish(&place, start, now.mono),
+            _ => {}
+        }
+        let mut changes = Vec::new();
+        if before != Some((report.phase, report.run)) {
+            changes.extend(self.phase_event(now, environment, &report, before.map(|(phase, _)| phase)));
+        }
+        changes.extend(self.judge_operations(now, &name));
+        changes
+    }
+
+    fn phase_event(
+        &mut self,
+        now: Now,
+        environment: &EnvironmentName,
+        report: &InstanceReport,
+        before: Option<Phase>,
+    ) -> Option<Change> {
+        let app = &report.app;
+        let why = report.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        let (kind, message) = match report.phase {
+            Phase::Running if before != Some(Phase::Running) => ("instance_running", format!("{app} is running")),
+            Phase::Backoff => ("instance_crashed", format!("{app} ended{why}; it is started again by itself")),
+            Phase::Spawning if report.restarts > 0 && before != Some(Phase::Backoff) => {
+                ("instance_crashed", format!("{app} ended{why}; it is started again at once"))
+            }
+            Phase::Failed => ("instance_failed", format!("{app} is in error{why}")),
+            Phase::Stopped if before.is_some() => ("instance_stopped", format!("{app} is stopped{why}")),
+            _ => return None,
+        };
+        Some(self.event(now, kind, (Some(app), Some(environment)), message, None))
+    }
+
+    /// Ends the operations that the reports answer, and notes how far the others are.
+    pub(super) fn judge_operations(&mut self, now: Now, name: &AppId) -> Vec<Change> {
+        let operations = self.ledger.active_of(name);
+        let mut changes = Vec::new();
+        for operation in operations {
+            let id = operation.view.id;
+            match self.progress_of(name, &operation) {
+                Progress::At(status) => self.ledger.advance(id, status),
+                Progress::Done => changes.extend(self.ledger.end(id, OperationStatus::Done, None, now)),
+                Progress::Failed(why) => changes.extend(self.ledger.end(id, OperationStatus::Failed, Some(why), now)),
+            }
+        }
+        changes
+    }
+
+    fn progress_of(&self, name: &AppId, operation: &OperationRow) -> Progress {
+        let Some(app) = self.apps.get(name) else { return Progress::At(OperationStatus::Accepted) };
+        let mut least: Option<OperationStatus> = None;
+        let mut failed = None;
+        for environment in &operation.view.environments {
+            let Some(placed) = app.placed.get(environment) else { continue };
+            let report = placed.report.as_deref();
+            let heard = self.places.get(environment).is_some_and(|place| place.available);
+            let one = match (wants_run(operation), report) {
+                (true, Some(report)) => run_progress(operation, report),
+                (false, Some(report)) => stop_progress(operation, report),
+                (true, None) => Progress::At(OperationStatus::Accepted),
+                (false, None) if heard && placed.sent.is_none() => Progress::Done,
+                (false, None) => Progress::At(OperationStatus::Accepted),
+            };
+            let status = match one {
+                Progress::Done => OperationStatus::Done,
+                Progress::Failed(why) => {
+                    failed.get_or_insert(why);
+                    OperationStatus::Done
+                }
+                Progress::At(OperationStatus::Accepted) => {
+                    let place = (name.clone(), environment.clone());
+                    match (self.queue.is_waiting(&place), placed.sent) {
+                        (true, _) => OperationStatus::Queued,
+                        (_, Some(_)) => OperationStatus::Sent,
+                        _ => OperationStatus::Accepted,
+                    }
+                }
+                Progress::At(status) => status,
+            };
+            least = Some(least.map_or(status, |least| least.min(status)));
+        }
+        // A removal ends with its last report, not by a phase.
+        let removing = operation.view.action == ActionKind::Remove;
+        match (least, failed) {
+            (Some(OperationStatus::Done), _) if removing => Progress::At(OperationStatus::Started),
+            (Some(OperationStatus::Done), None) => Progress::Done,
+            (Some(OperationStatus::Done), Some(why)) => Progress::Failed(why),
+            (Some(status), _) => Progress::At(status),
+            (None, _) => Progress::At(OperationStatus::Accepted),
+        }
+    }
+
+    fn removed(&mut self, now: Now, environment: &EnvironmentName, name: &AppId) -> Vec<Change> {
+        let Some(app) = self.apps.get_mut(name) else { return Vec::new() };
+        let AppLife::Removing { purge_data } = app.row.life else { return Vec::new() };
+        if let Some(placed) = app.placed.get_mut(environment) {
+            placed.report = None;
+            placed.sent = None;
+            placed.gone = true;
+        }
+        self.queue.cancel(&(name.clone(), environment.clone()));
+        self.touched.apps.insert(name.clone());
+        if !app.placed.values().all(|placed| placed.gone) {
+            return Vec::new();
+        }
+        app.row.life = AppLife::Removed;
+        // Of a removed app only name and generation matter; its secrets go with it.
+        let spec = Arc::make_mut(&mut app.row.spec);
+        spec.secrets.clear();
+        spec.env.clear();
+        app.row.jwt = crate::secret::SecretText::new("");
+        let row = app.row.clone();
+        let mut changes = vec![Change::App(Box::new(row))];
+        for operation in self.ledger.active_of(name) {
+            changes.extend(self.ledger.end(operation.view.id, OperationStatus::Done, None, now));
+        }
+        let kept = if purge_data { "its data was deleted" } else { "its data was kept" };
+        let message = format!("{name} was removed; {kept}");
+        changes.push(self.event(now, "app_removed", (Some(name), Some(environment)), message, None));
+        changes
+    }
+
+    /// Only the order that still waits for its answer can be refused: a word on an older one must not end a newer turn.
+    fn refused(&mut self, now: Now, environment: &EnvironmentName, name: &AppId, intent_seq: Seq, why: Refusal) {
+        let timeout = self.turn_timeout(name, environment);
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let Some(placed) = app.placed.get_mut(environment) else { return };
+        if placed.sent.is_none_or(|sent| sent.intent_seq != intent_seq) {
+            return;
+        }
+        placed.sent = None;
+        let place = (name.clone(), environment.clone());
+        match why {
+            Refusal::Stale => self.queue.cancel(&place),
+            Refusal::Late | Refusal::Busy => self.queue.give_back(&place, app.priority, timeout, now, BUSY_PAUSE),
+        }
+        self.unsettled.insert(name.clone());
+    }
+}
+
+enum Progress {
+    At(OperationStatus),
+    Done,
+    Failed(String),
+}
+
+fn run_progress(operation: &OperationRow, report: &InstanceReport) -> Progress {
+    if report.run.seq < operation.start_seq {
+        // Taken up, but the former life is still being stopped.
+        let taken = report.intent_seq >= operation.start_seq;
+        return Progress::At(if taken { OperationStatus::Started } else { OperationStatus::Accepted });
+    }
+    let why = || report.reason.as_ref().map_or_else(|| "it is stopped".to_string(), ToString::to_string);
+    match report.phase {
+        Phase::Running => Progress::Done,
+        Phase::Failed => Progress::Failed(why()),
+        Phase::Stopped => Progress::Failed(why()),
+        _ => Progress::At(OperationStatus::Started),
+    }
+}
+
+fn stop_progress(operation: &OperationRow, report: &InstanceReport) -> Progress {
+    if report.intent_seq < operation.view.seq {
+        return Progress::At(OperationStatus::Accepted);
+    }
+    match report.phase {
+        Phase::Stopped | Phase::Failed => Progress::Done,
+        _ => Progress::At(OperationStatus::Started),
+    }
+}

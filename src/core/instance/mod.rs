@@ -1,0 +1,337 @@
+//! One app on this host: (phase, event, now) → phase and effects.
+//!
+//! ```text
+//!              order with a turn                              readiness
+//!  Stopped ──────────────▶ Preparing ─▶ Spawning ─▶ Starting ───────────▶ Running
+//!     ▲  ▲                  │ hook failed   │          │ deadline,           │ exit, not alive
+//!     │  │                  ▼               ▼          ▼ exit                ▼
+//!     │  └────────────── Failed ◀────── (permanent) ◀──┴──── restart.rs ─────┤
+//!     │       order: stop   ▲ gave up                        │ delay         │
+//!     │                     └──────────────────────────── Backoff ◀──────────┘
+//!     └───────────── Stopping ◀── order: stop, restart, remove; start deadline; not alive
+//! ```
+//! Every life (`Run`) has one spawn; a fact about another life than the present one is ignored. What must survive is in
+//! `row`, remembered before it is acted upon. Deliberately absent: turns and slots across apps (`environment`), why an
+//! order was given (`fleet`).
+
+mod end;
+mod recover;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::effect::Effect;
+use crate::id::{Epoch, Generation, Run, Seq};
+use crate::launch::{Address, Inputs, Launch, Places};
+use crate::name::{AppId, RuntimeName};
+use crate::observation::Fact;
+use crate::order::{InstanceReport, Report, RunGoal};
+use crate::phase::Phase;
+use crate::port_book::PortBook;
+use crate::reason::Reason;
+use crate::recipe::{Adapter, Check, Recipe};
+use crate::record::{LedgerGoal, LedgerRow};
+use crate::restart::RestartHistory;
+use crate::time::{Mono, Now, Wall};
+
+/// What a step of an instance may use of its surroundings.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Now,
+    pub(crate) recipes: &'a BTreeMap<RuntimeName, Arc<Recipe>>,
+    pub(crate) places: &'a Places,
+    pub(crate) ports: &'a mut PortBook,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
+impl Context<'_> {
+    /// The recipe that a goal to run is for.
+    fn recipe_of(&self, goal: &LedgerGoal) -> Option<Arc<Recipe>> {
+        match goal {
+            LedgerGoal::Run(goal) => self.recipes.get(&goal.spec.runtime).cloned(),
+            LedgerGoal::Stop | LedgerGoal::Remove { .. } => None,
+        }
+    }
+}
+
+/// What follows once everything of the present life is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Then {
+    /// Nothing: it should be stopped, or removed.
+    Rest,
+    /// A fresh start, asked for by an order.
+    Start,
+    /// The restart policy: the stop was our own answer to a failure.
+    Crash(Reason),
+}
+
+/// What an app left is cleaned up before it is forgotten, so that a crash in between does not forget the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cleaning {
+    NotBegun,
+    Begun,
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stop {
+    step: usize,
+    killing: bool,
+    then: Then,
+}
+
+/// One app on this host.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// What survives.
+    pub(crate) row: LedgerRow,
+    recipe: Option<Arc<Recipe>>,
+    launch: Option<Arc<Launch>>,
+    history: RestartHistory,
+    began: Mono,
+    due: Option<Mono>,
+    last_moment: Mono,
+    stop: Option<Stop>,
+    port_attempts: u32,
+    progress: Option<String>,
+    saw: Option<String>,
+    failing_since: Option<Mono>,
+    alive_failures: u32,
+    version: Option<String>,
+    notes: Vec<String>,
+    next_attempt: Option<Wall>,
+    /// Lives whose leftovers must be gone before the next spawn.
+    sweeping: BTreeSet<Run>,
+    /// How far the cleaning up after a removal is.
+    cleaning: Cleaning,
+    changed: bool,
+}
+
+impl Instance {
+    /// An app that this host hears of for the first time.
+    pub(crate) fn new(app: AppId, now: Now) -> Self {
+        Self::from_row(LedgerRow {
+            app,
+            epoch: Epoch(0),
+            generation: Generation(0),
+            intent_seq: Seq(0),
+            goal: LedgerGoal::Stop,
+            run: Run::default(),
+            run_generation: Generation(0),
+            hooks_done: 0,
+            hook_begun: false,
+            in_turn: false,
+            port: None,
+            identity: None,
+            phase: Phase::Stopped,
+            since: now.wall,
+            reason: None,
+            restarts: 0,
+            last_log: Vec::new(),
+        })
+    }
+
+    pub(crate) fn from_row(row: LedgerRow) -> Self {
+        Self {
+            row,
+            recipe: None,
+            launch: None,
+            history: RestartHistory::default(),
+            began: Mono::default(),
+            due: None,
+            last_moment: Mono::default(),
+            stop: None,
+            port_attempts: 0,
+            progress: None,
+            saw: None,
+            failing_since: None,
+            alive_failures: 0,
+            version: None,
+            notes: Vec::new(),
+            next_attempt: None,
+            sweeping: BTreeSet::new(),
+            cleaning: Cleaning::NotBegun,
+            changed: false,
+        }
+    }
+
+    /// When it wants to be stepped next.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        self.due
+    }
+
+    /// Whether its start is one that the entry gave a turn for.
+    pub(crate) fn in_turn(&self) -> bool {
+        self.row.in_turn
+    }
+
+    /// Whether it changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The start that is wanted, if the goal is to run.
+    pub(crate) fn wanted_start(&self) -> Option<Seq> {
+        match &self.row.goal {
+            LedgerGoal::Run(goal) => Some(goal.start_seq),
+            LedgerGoal::Stop | LedgerGoal::Remove { .. } => None,
+        }
+    }
+
+    /// Whether it was removed and nothing of it is left.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_to_be_cleaned() && self.cleaning == Cleaning::Done
+    }
+
+    /// The cleaning up after a removal, when its time has come and it was not yet begun.
+    pub(crate) fn clean_up(&mut self) -> Option<Effect> {
+        let LedgerGoal::Remove { purge_data } = self.row.goal else { return None };
+        if !self.is_to_be_cleaned() || self.cleaning != Cleaning::NotBegun {
+            return None;
+        }
+        self.cleaning = Cleaning::Begun;
+        Some(Effect::CleanUp { app: self.row.app.clone(), run: self.row.run, purge_data })
+    }
+
+    fn is_to_be_cleaned(&self) -> bool {
+        matches!(self.row.goal, LedgerGoal::Remove { .. }) && self.row.phase == Phase::Stopped
+    }
+
+    /// Takes up a goal. `start`: whether it is a new start (the caller has checked turn and slot).
+    pub(crate) fn take_goal(&mut self, ctx: &mut Context<'_>, goal: LedgerGoal, start: bool) {
+        let wants_run = matches!(goal, LedgerGoal::Run(_));
+        self.row.goal = goal;
+        self.changed = true;
+        if wants_run && start {
+            self.start_or_restart(ctx);
+        } else if !wants_run {
+            self.come_to_rest(ctx);
+        }
+    }
+
+    fn start_or_restart(&mut self, ctx: &mut Context<'_>) {
+        self.row.in_turn = true;
+        match self.row.phase {
+            Phase::Stopped | Phase::Failed | Phase::Backoff => self.begin(ctx),
+            Phase::Stopping => self.stop_then(Then::Start),
+            Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
+                self.begin_stop(ctx, Then::Start);
+            }
+        }
+    }
+
+    fn come_to_rest(&mut self, ctx: &mut Context<'_>) {
+        self.row.in_turn = false;
+        match self.row.phase {
+            Phase::Stopped | Phase::Failed | Phase::Backoff if self.sweeping.is_empty() => self.rest(ctx, None),
+            // Leftovers of the last life must be gone before "stopped" is true.
+            Phase::Stopped | Phase::Failed | Phase::Backoff => {
+                self.enter(ctx, Phase::Stopping);
+                self.stop = Some(Stop { step: 0, killing: true, then: Then::Rest });
+            }
+            Phase::Stopping => self.stop_then(Then::Rest),
+            Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
+                self.begin_stop(ctx, Then::Rest);
+            }
+        }
+    }
+
+    /// Takes note of a fact. Facts of another life than the present one are ignored.
+    pub(crate) fn observe(&mut self, ctx: &mut Context<'_>, run: Run, fact: Fact) {
+        if fact == Fact::TreeGone && self.sweeping.remove(&run) {
+            if self.sweeping.is_empty() {
+                self.swept(ctx);
+            }
+            return;
+        }
+        if run != self.row.run {
+            return;
+        }
+        match fact {
+            Fact::Spawned { identity, notes } => self.spawned(ctx, identity, notes),
+            Fact::SpawnFailed(failure) => self.spawn_failed(ctx, failure),
+            Fact::Exited { outcome, last_log, leftovers } => self.exited(ctx, outcome, last_log, leftovers),
+            Fact::TreeGone => {
+                if self.row.phase == Phase::Stopping && self.stop.as_ref().is_some_and(|stop| stop.killing) {
+                    self.finish_stop(ctx);
+                }
+            }
+            Fact::Readiness(answer) => self.readiness(ctx, answer),
+            Fact::Liveness(failure) => self.liveness(ctx, failure),
+            Fact::Version(version) => {
+                self.version = Some(version);
+                self.changed = true;
+            }
+            Fact::CleanedUp => {
+                self.cleaning = Cleaning::Done;
+                self.changed = true;
+            }
+            Fact::HookEnded { index, result } => self.hook_ended(ctx, index, result),
+        }
+    }
+
+    /// Its deadline has come.
+    pub(crate) fn deadline(&mut self, ctx: &mut Context<'_>) {
+        self.due = None;
+        match self.row.phase {
+            Phase::Starting => self.start_deadline(ctx),
+            Phase::Backoff if self.sweeping.is_empty() => self.spawn(ctx),
+            Phase::Stopping => {
+                if let Some(stop) = &mut self.stop {
+                    stop.step += 1;
+                }
+                self.stop_step(ctx);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the entry is told.
+    pub(crate) fn report(&self) -> Report {
+        let row = &self.row;
+        let lives = matches!(row.phase, Phase::Starting | Phase::Running | Phase::Stopping);
+        let launched = self.launch.as_ref().and_then(|launch| launch.address.clone());
+        // An adopted app whose recipe is gone is still reached by the port it was given.
+        let address = launched.or(row.port.map(Address::Port)).filter(|_| lives);
+        Report::Instance(Box::new(InstanceReport {
+            app: row.app.clone(),
+            intent_seq: row.intent_seq,
+            run: row.run,
+            generation: row.run_generation,
+            phase: row.phase,
+            in_turn: self.row.in_turn,
+            reason: row.reason.clone(),
+            since: row.since,
+            pid: row.identity.as_ref().map(|identity| identity.pid),
+            adapter: Adapter::Process,
+            address,
+            strip_prefix: self.recipe.as_ref().is_none_or(|recipe| recipe.strip_prefix),
+            restarts: row.restarts,
+            next_attempt: self.next_attempt,
+            version: self.version.clone(),
+            progress: self.progress.clone(),
+            last_log: row.last_log.clone(),
+            notes: self.notes.clone(),
+        }))
+    }
+}
+
+fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Recipe, places: &'a Places) -> Inputs<'a> {
+    Inputs {
+        recipe,
+        spec: &goal.spec,
+        generation: row.generation,
+        jwt: &goal.jwt,
+        run: row.run,
+        port: row.port,
+        places,
+    }
+}
+
+fn failed_if_persists(recipe: &Recipe) -> Option<Duration> {
+    match &recipe.ready.check {
+        Check::Http(http) => http.failed_if.as_ref().map(|failed| failed.persists),
+        _ => None,
+    }
+}

@@ -1,0 +1,112 @@
+//! World to worker: facts from the adapters, each with the run it is about.
+
+use crate::id::Run;
+use crate::name::AppId;
+use crate::reason::{ExitOutcome, Reason};
+
+/// A process beyond doubt: a pid alone may be reused, a pid with its start time in one boot may not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Process ID.
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`: clock ticks between boot and its start.
+    pub start_ticks: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+}
+
+/// A fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// About which app.
+    pub app: AppId,
+    /// About which life of it.
+    pub run: Run,
+    /// What.
+    pub fact: Fact,
+}
+
+/// What was observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The process was started.
+    Spawned {
+        /// Which process.
+        identity: Identity,
+        /// What could not be done as asked.
+        notes: Vec<String>,
+    },
+    /// It could not be started.
+    SpawnFailed(SpawnFailure),
+    /// Its main process ended.
+    Exited {
+        /// How.
+        outcome: ExitOutcome,
+        /// The last lines it wrote.
+        last_log: Vec<String>,
+        /// Whether others of its process group are still there.
+        leftovers: bool,
+    },
+    /// Nothing of its tree is left.
+    TreeGone,
+    /// An answer of its readiness probe.
+    Readiness(Answer),
+    /// An answer of its liveness probe: `None` = well, else why not.
+    Liveness(Option<String>),
+    /// What its version probe found.
+    Version(String),
+    /// What a removed app left is cleaned up, as far as it can be.
+    CleanedUp,
+    /// A hook ended.
+    HookEnded {
+        /// Which.
+        index: u32,
+        /// How, and its last lines.
+        result: Result<(), HookFailure>,
+    },
+}
+
+/// Why a start failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnFailure {
+    /// The reason to show.
+    pub reason: Reason,
+    /// What to do.
+    pub kind: SpawnFailureKind,
+}
+
+/// What follows from a failed start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpawnFailureKind {
+    /// Someone else listens on the port: try another.
+    PortBusy,
+    /// It may go better later.
+    Transient,
+    /// It will not go better until somebody changes something.
+    Permanent,
+}
+
+/// A hook's failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookFailure {
+    /// What happened.
+    pub text: String,
+    /// The last lines it wrote.
+    pub last_log: Vec<String>,
+}
+
+/// An answer to the readiness question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Ready.
+    Ready,
+    /// Not yet: why, and the app's own words on its progress.
+    NotYet {
+        /// What the probe saw, for `why`: `connection refused`, `status 503`.
+        saw: String,
+        /// The app's own words.
+        progress: Option<String>,
+        /// Whether the answer matched the recipe's `failed_if`.
+        failed: bool,
+    },
+}

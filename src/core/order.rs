@@ -1,0 +1,188 @@
+//! Entry to worker: orders. Worker to entry: reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::{Epoch, Generation, Run, Seq};
+use crate::launch::Address;
+use crate::name::{AppId, EnvironmentName, RuntimeName};
+use crate::phase::Phase;
+use crate::reason::Reason;
+use crate::recipe::{Adapter, Listen};
+use crate::secret::SecretText;
+use crate::spec::{AppSpec, Limits};
+use crate::time::Wall;
+
+/// What an instance should be, as the entry orders it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Which app.
+    pub app: AppId,
+    /// Reign of the entry that ordered.
+    pub epoch: Epoch,
+    /// Version of the spec.
+    pub generation: Generation,
+    /// The command it follows from. A worker refuses a lower one than it has seen.
+    pub intent_seq: Seq,
+    /// What to be.
+    pub goal: Goal,
+}
+
+/// What an instance should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// Run, and if `start_seq` is new, start afresh in the given turn.
+    Run(RunGoal),
+    /// Be stopped.
+    Stop,
+    /// Be gone.
+    Remove {
+        /// Whether its data goes too.
+        purge_data: bool,
+    },
+}
+
+/// The particulars of running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunGoal {
+    /// The command that asked for the last (re)start.
+    pub start_seq: Seq,
+    /// What to run.
+    pub spec: Arc<AppSpec>,
+    /// The app's generated secret.
+    pub jwt: SecretText,
+    /// Permission to start; without one an order never starts anything.
+    pub turn: Option<Turn>,
+}
+
+/// The entry's permission for one instance to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// The start must begin within this time of the order's arrival.
+    pub accept_by: Duration,
+}
+
+/// What a worker tells of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceReport {
+    /// Which app.
+    pub app: AppId,
+    /// The last order that was taken up.
+    pub intent_seq: Seq,
+    /// The last (re)start that was begun.
+    pub run: Run,
+    /// Version of the spec that runs, or ran last.
+    pub generation: Generation,
+    /// Inner phase.
+    pub phase: Phase,
+    /// Whether it is still in the turn that the entry granted.
+    pub in_turn: bool,
+    /// Why it is not well, or was not before the present attempt.
+    pub reason: Option<Reason>,
+    /// Since when it is in this phase.
+    pub since: Wall,
+    /// Main process.
+    pub pid: Option<u32>,
+    /// Which adapter runs it.
+    pub adapter: Adapter,
+    /// Where it is reached.
+    pub address: Option<Address>,
+    /// Whether the gateway takes the prefix off.
+    pub strip_prefix: bool,
+    /// Automatic restarts since the last command.
+    pub restarts: u32,
+    /// When the next automatic attempt is due.
+    pub next_attempt: Option<Wall>,
+    /// The app's own version.
+    pub version: Option<String>,
+    /// The app's own words on its progress.
+    pub progress: Option<String>,
+    /// Last lines before the last unwanted end.
+    pub last_log: Vec<String>,
+    /// What could not be done as asked, such as a limit that this host cannot enforce.
+    pub notes: Vec<String>,
+}
+
+/// What a worker tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It is here: all it has. What is not in the list it does not have.
+    Hello {
+        /// What the environment can do.
+        registration: Registration,
+        /// Every instance of its ledger.
+        instances: Vec<InstanceReport>,
+    },
+    /// It is still there, and all it told before still holds.
+    Alive,
+    /// The recipes changed.
+    Runtimes(BTreeMap<RuntimeName, RuntimeSummary>),
+    /// One instance changed.
+    Instance(Box<InstanceReport>),
+    /// An instance is gone, as ordered.
+    Removed {
+        /// Which app.
+        app: AppId,
+        /// The order it followed.
+        intent_seq: Seq,
+    },
+    /// An order was not taken up.
+    Refused {
+        /// Which app.
+        app: AppId,
+        /// Which order.
+        intent_seq: Seq,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// Why a worker did not take up an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A newer order was seen.
+    Stale,
+    /// The turn's accept-by had passed.
+    Late,
+    /// All slots were taken.
+    Busy,
+}
+
+/// What an environment says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Its name.
+    pub environment: EnvironmentName,
+    /// Version of its daemon.
+    pub version: String,
+    /// The boot of its host; a new one means that every process is gone.
+    pub boot: String,
+    /// Starts that may run at once.
+    pub concurrent_starts: u32,
+    /// Its recipes.
+    pub runtimes: BTreeMap<RuntimeName, RuntimeSummary>,
+}
+
+/// What the entry must know of a recipe on a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSummary {
+    /// Name.
+    pub name: RuntimeName,
+    /// For people.
+    pub description: String,
+    /// Which adapter it would use on this host.
+    pub adapter: Adapter,
+    /// How its apps listen.
+    pub listen: Listen,
+    /// Whether the gateway takes the prefix off.
+    pub strip_prefix: bool,
+    /// What no app may exceed.
+    pub max_limits: Limits,
+    /// Narrows app IDs.
+    pub app_id_pattern: Option<String>,
+    /// Secrets that an app must bring.
+    pub secrets_needed: Vec<String>,
+    /// The longest a start may take.
+    pub turn_timeout: Duration,
+}

@@ -1,0 +1,167 @@
+//! What must survive: the rows of the entry's record and of the worker's ledger, and the changes to them.
+//!
+//! Memory is these rows plus what can be derived or observed again. A command is decided into changes, the changes are
+//! committed, and only then answered.
+
+use crate::id::{Epoch, Generation, OperationId, Run, Seq};
+use crate::intent::Intent;
+use crate::name::AppId;
+use crate::observation::Identity;
+use crate::order::RunGoal;
+use crate::phase::Phase;
+use crate::reason::Reason;
+use crate::secret::SecretText;
+use crate::spec::AppSpec;
+use crate::time::Wall;
+use crate::view::{EventView, OperationView};
+use std::sync::Arc;
+
+/// An app in the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppRow {
+    /// What it is.
+    pub spec: Arc<AppSpec>,
+    /// Version of the spec.
+    pub generation: Generation,
+    /// Its generated secret.
+    pub jwt: SecretText,
+    /// What should be.
+    pub intent: Intent,
+    /// Last accepted command.
+    pub intent_seq: Seq,
+    /// Last command that asked for a (re)start.
+    pub start_seq: Seq,
+    /// When it was made.
+    pub created_at: Wall,
+    /// How far out it is.
+    pub life: AppLife,
+}
+
+/// Whether an app is there, going, or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppLife {
+    /// There.
+    Kept,
+    /// Being removed.
+    Removing {
+        /// Whether its data goes too.
+        purge_data: bool,
+    },
+    /// Gone; the row remains so that its name is not reused silently and its generation continues.
+    Removed,
+}
+
+/// An operation in the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationRow {
+    /// What readers see.
+    pub view: OperationView,
+    /// For a start: the (re)start it waits for.
+    pub start_seq: Seq,
+}
+
+/// A remembered idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Whose key.
+    pub actor: String,
+    /// The key.
+    pub key: String,
+    /// Hash of the request.
+    pub request: [u8; 32],
+    /// What came of it.
+    pub operation: OperationId,
+    /// When.
+    pub at: Wall,
+}
+
+/// An instance in the worker's ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Which app.
+    pub app: AppId,
+    /// Reign of the last order.
+    pub epoch: Epoch,
+    /// Spec version of the last order.
+    pub generation: Generation,
+    /// Command of the last order.
+    pub intent_seq: Seq,
+    /// What it should be. `turn` is not kept.
+    pub goal: LedgerGoal,
+    /// The last life begun.
+    pub run: Run,
+    /// Spec version of that life.
+    pub run_generation: Generation,
+    /// Prepare hooks that are done.
+    pub hooks_done: u32,
+    /// A prepare hook that was begun and has not reported its end.
+    pub hook_begun: bool,
+    /// Whether its start is still in the turn that the entry granted.
+    pub in_turn: bool,
+    /// Port reserved for it.
+    pub port: Option<u16>,
+    /// Its process.
+    pub identity: Option<Identity>,
+    /// Phase when last remembered.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Wall,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Automatic restarts since the last command.
+    pub restarts: u32,
+    /// Last lines before the last unwanted end.
+    pub last_log: Vec<String>,
+}
+
+/// What an instance should be, as its worker remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerGoal {
+    /// Run.
+    Run(RunGoal),
+    /// Be stopped.
+    Stop,
+    /// Be gone.
+    Remove {
+        /// Whether its data goes too.
+        purge_data: bool,
+    },
+}
+
+/// A change to what must survive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An app is new or other than before.
+    App(Box<AppRow>),
+    /// An operation is new or further.
+    Operation(Box<OperationRow>),
+    /// Something happened.
+    Event(Box<EventView>),
+    /// An idempotency key was used.
+    Key(Box<KeyRow>),
+    /// The entry has seen this boot of its host.
+    Boot(String),
+    /// An instance is new or other than before.
+    Instance(Box<LedgerRow>),
+    /// An instance is gone.
+    ForgetInstance(AppId),
+}
+
+/// What a record held when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Every app, removed ones included.
+    pub apps: Vec<AppRow>,
+    /// Every operation that has not ended, and the newest that have.
+    pub operations: Vec<OperationRow>,
+    /// The newest events, oldest first.
+    pub events: Vec<EventView>,
+    /// Idempotency keys that still count.
+    pub keys: Vec<KeyRow>,
+    /// The highest sequence number ever given.
+    pub seq: Seq,
+    /// The last boot that the entry saw.
+    pub boot: Option<String>,
+    /// The worker's ledger.
+    pub instances: Vec<LedgerRow>,
+}

@@ -1,0 +1,488 @@
+//! One entry and one environment on one host, driven by a seed: commands, crashes of apps, crashes of the daemon at any
+//! step (before the commit, between commit and act, in the midst of acting), reboots, lost and doubled orders.
+//!
+//! The shell here does what the loops do, in the same order. What must hold is checked at every step; when the faults
+//! stop, what should be must come to be, and every accepted operation must end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{Action, Command, Verdict};
+use crate::effect::Effect;
+use crate::environment::{Environment, Input, Settings};
+use crate::fleet::Fleet;
+use crate::id::{Epoch, OperationId, Seq};
+use crate::intent::Intent;
+use crate::launch::Places;
+use crate::limits;
+use crate::name::{AppId, EnvironmentName, RuntimeName};
+use crate::order::{Order, Report};
+use crate::phase::Phase;
+use crate::recipe::{Check, Hook, Listen, Ready, Recipe, StopSteps};
+use crate::record::{AppLife, Change};
+use crate::restart::RestartPolicy;
+use crate::secret::SecretText;
+use crate::signal::Signal;
+use crate::spec::{AppSpec, Limits, StartMode};
+use crate::template::Template;
+use crate::testing::disk::Disk;
+use crate::testing::random::Random;
+use crate::testing::world::World;
+use crate::time::{Mono, Now, Wall};
+
+const SLOTS: u32 = 2;
+
+struct Daemon {
+    fleet: Fleet,
+    environment: Environment,
+    orders: VecDeque<Order>,
+    reports: VecDeque<Report>,
+}
+
+/// The simulation.
+pub struct Sim {
+    seed: u64,
+    now: Now,
+    random: Random,
+    disk: Disk,
+    world: World,
+    daemon: Option<Daemon>,
+    recipe: Arc<Recipe>,
+    ids: u64,
+    accepted: Vec<(Seq, AppId, OperationId)>,
+    /// What the accepted commands, in their order, make of each app's intent: run or not.
+    wanted: BTreeMap<AppId, (Seq, bool)>,
+    /// The last things that happened, for a failure's story.
+    story: VecDeque<String>,
+    /// Whether acting is cut off in the midst of the present turn.
+    dying: bool,
+}
+
+/// What a run of the simulation saw, to know that it was worth it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// Commands that were accepted.
+    pub accepted: usize,
+    /// Operations that ended done.
+    pub done: usize,
+    /// Apps that run at the end.
+    pub running: usize,
+}
+
+fn environment_name() -> EnvironmentName {
+    EnvironmentName::parse("local").expect("a literal name")
+}
+
+fn runtime_name() -> RuntimeName {
+    RuntimeName::parse("sim").expect("a literal name")
+}
+
+fn recipe(random: &mut Random) -> Recipe {
+    let hook = Hook { command: vec![Template::default()], timeout: Duration::from_secs(5) };
+    Recipe {
+        name: runtime_name(),
+        description: String::new(),
+        command: vec![Template::default()],
+        working_dir: None,
+        app_dir: None,
+        adapter: None,
+        environment: BTreeMap::new(),
+        listen: Listen::Port,
+        strip_prefix: true,
+        user: None,
+        group: None,
+        ready: Ready {
+            check: Check::Tcp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(10),
+            max_timeout: Duration::from_secs(20),
+        },
+        alive: None,
+        version: None,
+        prepare: (0..random.below(3)).map(|_| hook.clone()).collect(),
+        stop: StopSteps(vec![(Signal::TERM, Duration::from_secs(3))]),
+        restart: RestartPolicy { delay: Duration::from_millis(random.below(3) * 500), burst: 8, ..Default::default() },
+        limits: Limits::default(),
+        max_limits: Limits::default(),
+        app_id_pattern: None,
+    }
+}
+
+impl Sim {
+    /// The simulation of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let recipe = Arc::new(recipe(&mut random));
+        let world = World::new(Random::new(seed ^ 0xABCD));
+        let now = Now { mono: Mono(Duration::from_secs(3600)), wall: Wall(1_700_000_000_000) };
+        let mut sim = Self {
+            seed,
+            now,
+            random,
+            disk: Disk::default(),
+            world,
+            daemon: None,
+            recipe,
+            ids: 0,
+            accepted: Vec::new(),
+            wanted: BTreeMap::new(),
+            story: VecDeque::new(),
+            dying: false,
+        };
+        sim.boot_daemon();
+        sim
+    }
+
+    /// Runs it: `steps` with faults, then calm until all is settled.
+    ///
+    /// # Errors
+    /// What must never be, with the seed that shows it.
+    pub fn run(mut self, steps: usize) -> Result<Seen, String> {
+        for step in 0..steps {
+            self.step();
+            self.check().map_err(|what| format!("seed {} step {step}: {what}\n{}", self.seed, self.story()))?;
+        }
+        self.world.calm = true;
+        self.tell("calm");
+        self.settle_down().map_err(|what| format!("seed {} when calm: {what}\n{}", self.seed, self.story()))
+    }
+
+    fn tell(&mut self, what: impl std::fmt::Debug) {
+        self.story.push_back(format!("{:>9.3} {what:?}", self.now.mono.0.as_secs_f64() - 3600.0));
+        if self.story.len() > 120 {
+            self.story.pop_front();
+        }
+    }
+
+    fn story(&self) -> String {
+        self.story.iter().map(|line| line.chars().take(220).chain(['\n']).collect::<String>()).collect()
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..=24 => self.command(),
+            25..=27 => self.crash_daemon(),
+            28 => self.reboot(),
+            29..=31 => self.dying = true, // the next turn of the worker is cut off in its midst
+            _ => self.advance(),
+        }
+        self.turns();
+    }
+
+    fn advance(&mut self) {
+        let next = self.daemon.as_ref().and_then(|daemon| {
+            let deadlines = [daemon.fleet.next_deadline(self.now), daemon.environment.next_deadline()];
+            deadlines.into_iter().flatten().min()
+        });
+        let target = [next, self.world.next_event()].into_iter().flatten().min();
+        let pause = target.map_or(Duration::from_secs(1), |at| at.since(self.now.mono));
+        self.pass(pause.min(Duration::from_secs(3600)));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.mono = self.now.mono.after(time);
+        self.now.wall = Wall(self.now.wall.0 + time.as_millis() as u64);
+        self.world.pass(self.now.mono);
+        if self.daemon.is_none() {
+            self.boot_daemon();
+        }
+    }
+
+    fn new_id(&mut self) -> OperationId {
+        self.ids += 1;
+        OperationId::from_parts(self.now.wall.0, u128::from(self.ids))
+    }
+
+    fn command(&mut self) {
+        if self.daemon.is_none() {
+            return;
+        }
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let name = AppId::parse(names[self.random.below(6) as usize]).expect("a literal name");
+        let mut spec = AppSpec::minimal(name.clone(), runtime_name(), environment_name());
+        spec.start_mode = StartMode::ALL[self.random.below(3) as usize];
+        spec.labels.insert("n".into(), self.random.below(3).to_string());
+        let action = match self.random.below(12) {
+            0..=2 => Action::Create { spec: Arc::new(spec), jwt: SecretText::new("x"), reuse: true },
+            3..=5 => Action::Start,
+            6..=7 => Action::Stop,
+            8..=9 => Action::Restart,
+            10 => match self.disk.apps.get(&name) {
+                Some(row) => Action::Update {
+                    spec: Arc::new(AppSpec { start_mode: row.spec.start_mode, ..spec }),
+                    if_match: row.generation,
+                },
+                None => Action::Start,
+            },
+            _ => Action::Remove { purge_data: false },
+        };
+        let id = self.new_id();
+        if self.random.chance(10) {
+            return self.wake(&name, id);
+        }
+        let command = Command { app: name, action, actor: "sim".into(), id, idempotency: None, environments: None };
+        let cut_off = self.random.below(40);
+        let Some(daemon) = &mut self.daemon else { return };
+        let decision = daemon.fleet.decide(self.now, &command);
+        self.tell((&command.app, command.action.kind(), &decision.verdict, cut_off));
+        let Some(daemon) = &mut self.daemon else { return };
+        match cut_off {
+            // The daemon dies before the commit: the client heard nothing, nothing may remain.
+            0 => return self.crash_daemon(),
+            // The disk is full: taken back.
+            1 => return daemon.fleet.undo(self.now, decision.undo),
+            _ => {}
+        }
+        self.disk.commit(decision.changes);
+        if cut_off == 2 {
+            // It dies after the commit and before the answer: it may take effect or not be known to the client.
+            self.note(&command, &decision.verdict);
+            return self.crash_daemon();
+        }
+        self.note(&command, &decision.verdict);
+    }
+
+    fn wake(&mut self, name: &AppId, id: OperationId) {
+        let Some(daemon) = &mut self.daemon else { return };
+        if let Some(decision) = daemon.fleet.wake(self.now, name, id) {
+            self.disk.commit(decision.changes);
+            if let Verdict::Accepted(view) = decision.verdict {
+                self.wanted.insert(name.clone(), (view.seq, true));
+            }
+        }
+    }
+
+    fn note(&mut self, command: &Command, verdict: &Verdict) {
+        let Verdict::Accepted(view) = verdict else { return };
+        self.accepted.push((view.seq, view.app.clone(), view.id));
+        let run = match &command.action {
+            Action::Create { spec, .. } => Some(spec.start_mode == StartMode::WithSupervisor),
+            Action::Start | Action::Restart | Action::Wake => Some(true),
+            Action::Stop | Action::Remove { .. } => Some(false),
+            Action::Update { .. } => None,
+        };
+        if let Some(run) = run {
+            let latest = self.wanted.entry(view.app.clone()).or_insert((view.seq, run));
+            if view.seq >= latest.0 {
+                *latest = (view.seq, run);
+            }
+        }
+    }
+
+    fn crash_daemon(&mut self) {
+        self.tell("daemon crashes");
+        self.daemon = None;
+        self.world.silence();
+    }
+
+    fn reboot(&mut self) {
+        self.tell("host reboots");
+        self.daemon = None;
+        self.world.reboot();
+        // What a reboot brings back is the start mode's to say.
+        for (name, row) in &self.disk.apps {
+            let stays = row.intent == Intent::Run && row.spec.start_mode == StartMode::WithSupervisor;
+            if let Some(wanted) = self.wanted.get_mut(name)
+                && !stays
+            {
+                wanted.1 = false;
+            }
+        }
+    }
+
+    fn boot_daemon(&mut self) {
+        let recovered = self.disk.recover();
+        let same_boot = recovered.boot.as_deref().is_none_or(|boot| boot == self.world.boot_id());
+        let settings = Settings {
+            places: Places {
+                state_root: "/s".into(),
+                run_root: "/r".into(),
+                environment: environment_name(),
+                time_zone: None,
+            },
+            port_range: 1000..=1100,
+            concurrent_starts: SLOTS,
+            version: "0".into(),
+            boot: self.world.boot_id(),
+        };
+        let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
+        let mut environment = Environment::new(settings, recipes, recovered.instances.clone());
+        let fleet = Fleet::new(Epoch(1), recovered, self.now);
+        let (alive, strays) = self.world.adopt(&environment.expected_lives());
+        let effects = environment.recover(self.now, alive, strays, same_boot);
+        let hello = environment.hello();
+        self.daemon = Some(Daemon { fleet, environment, orders: VecDeque::new(), reports: VecDeque::from([hello]) });
+        let effects = effects.into_iter().filter(|effect| !matches!(effect, Effect::Report(Report::Instance(_))));
+        self.carry_out(effects.collect());
+    }
+
+    /// Worker and entry take their turns until nothing is left to take.
+    fn turns(&mut self) {
+        for _ in 0..200 {
+            let observed = self.world.arrived(self.now.mono).into_iter().map(Input::Observed);
+            let Some(daemon) = &mut self.daemon else { return };
+            let orders = daemon.orders.drain(..).map(|order| Input::Order(order, Duration::ZERO));
+            let inputs: Vec<Input> = observed.chain(orders).chain([Input::Tick]).collect();
+            let idle = inputs.len() == 1;
+            let effects: Vec<Effect> =
+                inputs.into_iter().flat_map(|input| daemon.environment.step(self.now, input)).collect();
+            let idle = idle && effects.is_empty();
+            self.carry_out(effects);
+            let Some(daemon) = &mut self.daemon else { return };
+            let reports: Vec<Report> = daemon.reports.drain(..).collect();
+            let idle = idle && reports.is_empty();
+            self.entry_turn(reports);
+            let Some(daemon) = &self.daemon else { return };
+            if idle && daemon.orders.is_empty() {
+                return;
+            }
+        }
+        self.world.violations.push("worker and entry never come to rest".into());
+    }
+
+    fn entry_turn(&mut self, reports: Vec<Report>) {
+        let (now, mut ids) = (self.now, self.ids);
+        let mut new_id = || {
+            ids += 1;
+            OperationId::from_parts(now.wall.0, u128::from(ids))
+        };
+        let Some(daemon) = &mut self.daemon else { return };
+        let mut changes: Vec<Change> = Vec::new();
+        for report in reports {
+            changes.extend(daemon.fleet.observe(now, &environment_name(), report, &mut new_id));
+        }
+        self.disk.commit(changes);
+        let settled = daemon.fleet.settle(now);
+        self.disk.commit(settled.changes);
+        let orders: Vec<Order> = settled.orders.into_iter().map(|(_, order)| order).collect();
+        for order in orders {
+            // Some are lost on the way, some arrive twice.
+            let copies = match self.random.below(20) {
+                _ if self.world.calm => 1,
+                0 => 0,
+                1 => 2,
+                _ => 1,
+            };
+            let Some(daemon) = &mut self.daemon else { return };
+            daemon.orders.extend(std::iter::repeat_n(order.clone(), copies));
+            self.tell((&order.app, order.intent_seq, copies, &order.goal));
+        }
+        self.ids = ids;
+    }
+
+    /// Commit, then act; a dying daemon commits and acts on a part only.
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        let rows = effects.iter().filter_map(|effect| match effect {
+            Effect::Remember(row) => Some(Change::Instance(row.clone())),
+            Effect::Forget(app) => Some(Change::ForgetInstance(app.clone())),
+            _ => None,
+        });
+        self.disk.commit(rows.collect());
+        let dies_after = match std::mem::take(&mut self.dying) && !effects.is_empty() {
+            true => Some(self.random.below(effects.len() as u64) as usize),
+            false => None,
+        };
+        for (i, effect) in effects.into_iter().enumerate() {
+            self.tell(&effect);
+            if dies_after == Some(i) {
+                return self.crash_daemon();
+            }
+            match effect {
+                Effect::Report(report) => {
+                    let Some(daemon) = &mut self.daemon else { return };
+                    daemon.reports.push_back(report);
+                }
+                other => {
+                    self.check_kill(&other);
+                    self.world.act(self.now.mono, &other);
+                }
+            }
+        }
+    }
+
+    /// A process that runs as wanted is never signalled.
+    fn check_kill(&mut self, effect: &Effect) {
+        let (Effect::Signal { app, run, .. } | Effect::KillTree { app, run }) = effect else { return };
+        let lives = self.world.processes.values().any(|process| process.app == *app && process.run == *run);
+        let row = self.disk.instances.get(app);
+        let runs_as_wanted = row.is_some_and(|row| row.phase == Phase::Running && row.run == *run);
+        if lives && runs_as_wanted {
+            self.world.violations.push(format!("{app} {run} runs as it should and is killed"));
+        }
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        if let Some(what) = self.world.violations.pop() {
+            return Err(what);
+        }
+        let in_turn = self.daemon.as_ref().map_or(0, |daemon| {
+            let reports = daemon.environment.reports();
+            reports.iter().filter(|report| report.in_turn).count()
+        });
+        if in_turn > SLOTS as usize {
+            return Err(format!("{in_turn} ordered starts in flight with {SLOTS} slots"));
+        }
+        for (seq, app, id) in &self.accepted {
+            if !self.disk.operations.contains_key(id) {
+                return Err(format!("accepted operation {seq} on {app} is not in the record"));
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_down(&mut self) -> Result<Seen, String> {
+        let end = self.now.mono.after(limits::OPERATION_WAIT * 3);
+        let mut resend_over = false;
+        while self.now.mono < end {
+            self.advance();
+            self.turns();
+            self.check()?;
+            let quiet = self.world.next_event().is_none();
+            let waiting = self.disk.operations.values().any(|row| !row.view.status.has_ended());
+            let settled = self.disk.instances.values().all(|row| row.phase.is_settled());
+            if quiet && settled && !waiting && resend_over {
+                break;
+            }
+            if quiet && settled && !waiting {
+                // One more resend interval, in case an order was lost.
+                self.pass(limits::ORDER_RESEND * 2);
+                self.turns();
+                resend_over = true;
+            }
+        }
+        self.check_end()
+    }
+
+    fn check_end(&self) -> Result<Seen, String> {
+        let mut seen = Seen { accepted: self.accepted.len(), ..Seen::default() };
+        for (seq, app, id) in &self.accepted {
+            let row = self.disk.operations.get(id).ok_or_else(|| format!("operation {seq} on {app} is lost"))?;
+            if !row.view.status.has_ended() {
+                return Err(format!("operation {seq} on {app} never ended: {:?}", row.view));
+            }
+            seen.done += usize::from(row.view.status == crate::view::OperationStatus::Done);
+        }
+        for (name, row) in &self.disk.apps {
+            let alive = self.world.processes.values().filter(|process| process.app == *name).count();
+            let phase = self.disk.instances.get(name).map(|row| row.phase);
+            let wants = row.intent.wants_running() && row.life == AppLife::Kept;
+            let right = match (wants, phase) {
+                (true, Some(Phase::Running)) => alive == 1,
+                (true, Some(Phase::Failed | Phase::Stopped)) => alive == 0,
+                (true, _) => false,
+                (false, _) => alive == 0,
+            };
+            if !right {
+                return Err(format!("{name}: intent {:?}, phase {phase:?}, {alive} processes", row.intent));
+            }
+            seen.running += alive;
+            if let Some((seq, run)) = self.wanted.get(name)
+                && *run != row.intent.wants_running()
+            {
+                return Err(format!("{name}: command {seq} wants run={run}, the intent is {:?}", row.intent));
+            }
+        }
+        Ok(seen)
+    }
+}

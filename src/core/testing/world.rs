@@ -1,0 +1,251 @@
+//! The simulated host: processes with a fate, that outlive the daemon and not the boot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::effect::Effect;
+use crate::environment::FoundLife;
+use crate::id::Run;
+use crate::launch::Launch;
+use crate::name::AppId;
+use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, SpawnFailure, SpawnFailureKind};
+use crate::reason::{ExitOutcome, Reason, ReasonCode};
+use crate::testing::random::Random;
+use crate::time::Mono;
+
+/// A simulated process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Whose.
+    pub app: AppId,
+    /// Which life.
+    pub run: Run,
+    /// Identity.
+    pub identity: Identity,
+    /// When its probe says yes, if ever.
+    ready_at: Option<Mono>,
+    /// When it ends by itself, if ever.
+    dies_at: Option<Mono>,
+    /// Whether it ends at the first signal.
+    obeys: bool,
+    /// Whether a child of it outlives its main process.
+    leaves_child: bool,
+    /// Whether it told that it was ready.
+    pub was_ready: bool,
+}
+
+/// The host.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Random choices.
+    pub random: Random,
+    /// The boot.
+    pub boot: u64,
+    /// Living main processes by pid.
+    pub processes: BTreeMap<u32, Process>,
+    /// Children that outlived their main process.
+    orphans: Vec<(AppId, Run)>,
+    next_pid: u32,
+    /// Facts on their way to the daemon.
+    pub facts: Vec<(Mono, Observation)>,
+    /// Faults are over: every process becomes ready soon and lives.
+    pub calm: bool,
+    /// Hooks that were run, each with the command that asked for the start.
+    hooks: std::collections::BTreeSet<(AppId, crate::id::Seq, u32)>,
+    /// What must never be, found so far.
+    pub violations: Vec<String>,
+}
+
+impl World {
+    /// A host after its first boot.
+    pub fn new(random: Random) -> Self {
+        Self {
+            random,
+            boot: 1,
+            processes: BTreeMap::new(),
+            orphans: Vec::new(),
+            next_pid: 100,
+            facts: Vec::new(),
+            calm: false,
+            hooks: std::collections::BTreeSet::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// The boot ID as text.
+    pub fn boot_id(&self) -> String {
+        format!("boot-{}", self.boot)
+    }
+
+    /// Acts on an effect, as the adapters would.
+    pub fn act(&mut self, now: Mono, effect: &Effect) {
+        match effect {
+            Effect::Spawn(launch) => self.spawn(now, launch),
+            Effect::Signal { app, run, .. } => self.signal(now, app, *run),
+            Effect::KillTree { app, run } => self.kill_tree(now, app, *run),
+            Effect::Hook { launch, index, .. } => {
+                if !self.hooks.insert((launch.app.clone(), launch.run.seq, *index)) {
+                    let (app, seq) = (&launch.app, launch.run.seq);
+                    self.violations.push(format!("hook {index} of {app} was run twice for command {seq}"));
+                }
+                let failed = !self.calm && self.random.chance(10);
+                let failure = HookFailure { text: "simulated".into(), last_log: Vec::new() };
+                let result = if failed { Err(failure) } else { Ok(()) };
+                self.tell(now, 300, launch.app.clone(), launch.run, Fact::HookEnded { index: *index, result });
+            }
+            Effect::WatchReady(watch) => {
+                let pid = watch.pid;
+                if let Some(process) = self.processes.get(&pid).filter(|process| process.run == watch.launch.run) {
+                    let (app, run, ready_at) = (process.app.clone(), process.run, process.ready_at);
+                    if let Some(at) = ready_at {
+                        let after = at.since(now).as_millis() as u64 + 1;
+                        self.tell(now, after, app, run, Fact::Readiness(Answer::Ready));
+                    }
+                }
+            }
+            Effect::CleanUp { app, run, .. } => self.tell(now, 3, app.clone(), *run, Fact::CleanedUp),
+            _ => {}
+        }
+    }
+
+    fn spawn(&mut self, now: Mono, launch: &Arc<Launch>) {
+        let (app, run) = (launch.app.clone(), launch.run);
+        if let Some(other) = self.processes.values().find(|process| process.app == app) {
+            self.violations.push(format!("{app} was started as {run} while {} still lives", other.run));
+        }
+        if self.orphans.iter().any(|(orphan, _)| *orphan == app) {
+            self.violations.push(format!("{app} was started as {run} while children of an earlier life still live"));
+        }
+        if !self.calm && self.random.chance(5) {
+            let reason = Reason::new(ReasonCode::SpawnFailed, "simulated");
+            let failure = SpawnFailure { reason, kind: SpawnFailureKind::Transient };
+            return self.tell(now, 1, app, run, Fact::SpawnFailed(failure));
+        }
+        self.next_pid += 1;
+        let pid = self.next_pid;
+        let identity = Identity { pid, start_ticks: u64::from(pid), boot: self.boot_id() };
+        let slow = self.random.below(5_000);
+        let ready_at = (self.calm || self.random.chance(90)).then(|| now.after(Duration::from_millis(slow)));
+        let fate = self.random.below(20_000);
+        let dies_at = (!self.calm && self.random.chance(30)).then(|| now.after(Duration::from_millis(fate)));
+        let process = Process {
+            app: app.clone(),
+            run,
+            identity: identity.clone(),
+            ready_at,
+            dies_at,
+            obeys: self.random.chance(80),
+            leaves_child: self.random.chance(20),
+            was_ready: false,
+        };
+        self.processes.insert(pid, process);
+        self.tell(now, 2, app, run, Fact::Spawned { identity, notes: Vec::new() });
+    }
+
+    fn signal(&mut self, now: Mono, app: &AppId, run: Run) {
+        let found = self.processes.iter().find(|(_, process)| process.app == *app && process.run == run);
+        if let Some((pid, process)) = found
+            && process.obeys
+        {
+            self.end(now, *pid, ExitOutcome::Code(0));
+        }
+    }
+
+    fn kill_tree(&mut self, now: Mono, app: &AppId, run: Run) {
+        let found = self.processes.iter().find(|(_, process)| process.app == *app && process.run == run);
+        if let Some(pid) = found.map(|(pid, _)| *pid) {
+            self.end(now, pid, ExitOutcome::Signal(9));
+        }
+        // What is left dies with the fact that tells it, see `arrived`.
+        self.tell(now, 5, app.clone(), run, Fact::TreeGone);
+    }
+
+    /// Ends a process, by itself or by force.
+    pub fn end(&mut self, now: Mono, pid: u32, outcome: ExitOutcome) {
+        let Some(process) = self.processes.remove(&pid) else { return };
+        if process.leaves_child {
+            self.orphans.push((process.app.clone(), process.run));
+        }
+        let fact = Fact::Exited { outcome, last_log: Vec::new(), leftovers: process.leaves_child };
+        self.tell(now, 1, process.app, process.run, fact);
+    }
+
+    /// Lets those die whose time has come.
+    pub fn pass(&mut self, now: Mono) {
+        let dead: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| !self.calm && process.dies_at.is_some_and(|at| at <= now))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in dead {
+            let outcome = ExitOutcome::Code(self.random.below(2) as i32);
+            self.end(now, pid, outcome);
+        }
+    }
+
+    /// The daemon died: nobody hears what is on its way.
+    pub fn silence(&mut self) {
+        for (_, observation) in std::mem::take(&mut self.facts) {
+            self.sweep(&observation);
+        }
+    }
+
+    /// The host restarts.
+    pub fn reboot(&mut self) {
+        self.boot += 1;
+        self.processes.clear();
+        self.orphans.clear();
+        self.facts.clear();
+    }
+
+    /// What an adapter finds of former lives.
+    pub fn adopt(&self, expected: &[FoundLife]) -> (Vec<FoundLife>, Vec<FoundLife>) {
+        let mut alive = Vec::new();
+        let mut strays = Vec::new();
+        for process in self.processes.values() {
+            let life =
+                FoundLife { app: process.app.clone(), run: process.run, identity: Some(process.identity.clone()) };
+            match expected.iter().any(|known| known.app == process.app && known.run == process.run) {
+                true => alive.push(life),
+                false => strays.push(life),
+            }
+        }
+        for (app, run) in &self.orphans {
+            let known = expected.iter().any(|life| life.app == *app && life.run == *run);
+            if !known {
+                strays.push(FoundLife { app: app.clone(), run: *run, identity: None });
+            }
+        }
+        (alive, strays)
+    }
+
+    /// The facts that have arrived by now.
+    pub fn arrived(&mut self, now: Mono) -> Vec<Observation> {
+        self.facts.sort_by_key(|(at, _)| *at);
+        let count = self.facts.iter().take_while(|(at, _)| *at <= now).count();
+        let facts: Vec<Observation> = self.facts.drain(..count).map(|(_, observation)| observation).collect();
+        for observation in &facts {
+            self.sweep(observation);
+        }
+        facts
+    }
+
+    fn sweep(&mut self, observation: &Observation) {
+        if observation.fact == Fact::TreeGone {
+            self.orphans.retain(|(app, run)| (app, run) != (&observation.app, &observation.run));
+        }
+    }
+
+    /// When something happens next.
+    pub fn next_event(&self) -> Option<Mono> {
+        let deaths = self.processes.values().filter_map(|process| process.dies_at).filter(|_| !self.calm);
+        self.facts.iter().map(|(at, _)| *at).chain(deaths).min()
+    }
+
+    fn tell(&mut self, now: Mono, after_ms: u64, app: AppId, run: Run, fact: Fact) {
+        let at = now.after(Duration::from_millis(after_ms));
+        self.facts.push((at, Observation { app, run, fact }));
+    }
+}

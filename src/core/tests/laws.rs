@@ -1,0 +1,268 @@
+//! Laws of the two brains, tried with arbitrary inputs: what they may never do, whatever they are told.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nbs_core::command::{Action, Command, Verdict};
+use nbs_core::effect::Effect;
+use nbs_core::environment::{Environment, Input, Settings};
+use nbs_core::fleet::Fleet;
+use nbs_core::id::{Epoch, Generation, OperationId, Run, Seq};
+use nbs_core::launch::Places;
+use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
+use nbs_core::observation::{Answer, Fact, Identity, Observation, SpawnFailure, SpawnFailureKind};
+use nbs_core::order::{Goal, Order, Refusal, Report, RunGoal, Turn};
+use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
+use nbs_core::recipe::{Check, Listen, Ready, Recipe, StopSteps};
+use nbs_core::record::{Change, Recovered};
+use nbs_core::restart::RestartPolicy;
+use nbs_core::secret::SecretText;
+use nbs_core::spec::{AppSpec, Limits, StartMode};
+use nbs_core::template::Template;
+use nbs_core::time::{Mono, Now, Wall};
+use nbs_core::view::OperationStatus;
+use proptest::prelude::*;
+
+const SLOTS: u32 = 2;
+
+fn app(n: u8) -> AppId {
+    AppId::parse(["a", "b", "c", "d"][n as usize % 4]).unwrap()
+}
+
+fn local() -> EnvironmentName {
+    EnvironmentName::parse("local").unwrap()
+}
+
+fn runtime() -> RuntimeName {
+    RuntimeName::parse("any").unwrap()
+}
+
+fn spec(n: u8) -> AppSpec {
+    AppSpec::minimal(app(n), runtime(), local())
+}
+
+fn now(ms: u64) -> Now {
+    Now { mono: Mono(Duration::from_millis(3_600_000 + ms)), wall: Wall(ms) }
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        name: runtime(),
+        description: String::new(),
+        command: vec![Template::parse("/bin/app").unwrap()],
+        working_dir: None,
+        app_dir: None,
+        adapter: None,
+        environment: BTreeMap::new(),
+        listen: Listen::Port,
+        strip_prefix: true,
+        user: None,
+        group: None,
+        ready: Ready {
+            check: Check::Tcp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(5),
+            max_timeout: Duration::from_secs(9),
+        },
+        alive: None,
+        version: None,
+        prepare: Vec::new(),
+        stop: StopSteps::default(),
+        restart: RestartPolicy::default(),
+        limits: Limits::default(),
+        max_limits: Limits::default(),
+        app_id_pattern: None,
+    }
+}
+
+fn environment() -> Environment {
+    let settings = Settings {
+        places: Places { state_root: "/state".into(), run_root: "/run".into(), environment: local(), time_zone: None },
+        port_range: 2000..=2010,
+        concurrent_starts: SLOTS,
+        version: "1".into(),
+        boot: "boot".into(),
+    };
+    Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe()))]), Vec::new())
+}
+
+fn order(n: u8, seq: u64, kind: u8) -> Order {
+    let goal = match kind % 4 {
+        0 => Goal::Stop,
+        1 => Goal::Remove { purge_data: false },
+        _ => Goal::Run(RunGoal {
+            start_seq: Seq(seq),
+            spec: Arc::new(spec(n)),
+            jwt: SecretText::new(""),
+            turn: Some(Turn { accept_by: Duration::from_secs(10) }),
+        }),
+    };
+    Order { app: app(n), epoch: Epoch(1), generation: Generation(1), intent_seq: Seq(seq), goal }
+}
+
+fn fact(kind: u8) -> Fact {
+    let identity = Identity { pid: 7, start_ticks: 7, boot: "boot".into() };
+    let failure = |kind| SpawnFailure { reason: Reason::new(ReasonCode::SpawnFailed, "no"), kind };
+    match kind % 10 {
+        0 | 1 => Fact::Spawned { identity, notes: Vec::new() },
+        2 => Fact::SpawnFailed(failure(SpawnFailureKind::Transient)),
+        3 => Fact::SpawnFailed(failure(SpawnFailureKind::PortBusy)),
+        4 => Fact::Exited { outcome: ExitOutcome::Code(1), last_log: Vec::new(), leftovers: kind > 100 },
+        5 => Fact::TreeGone,
+        6 | 7 => Fact::Readiness(Answer::Ready),
+        8 => Fact::Liveness(Some("no".into())),
+        _ => Fact::HookEnded { index: 0, result: Ok(()) },
+    }
+}
+
+/// The first report of an instance says its run; facts are told about it, or about another one.
+fn run_of(environment: &Environment, name: &AppId) -> Run {
+    environment.reports().into_iter().find(|report| report.app == *name).map_or(Run::default(), |report| report.run)
+}
+
+proptest! {
+    /// Whatever a worker is told, in whatever order: it remembers before it starts, starts nothing that was ordered before
+    /// what it has taken up, and has no more ordered starts in flight than slots.
+    #[test]
+    fn a_worker_keeps_its_laws(steps in prop::collection::vec((0u8..4, 0u8..4, any::<u8>(), 0u64..40), 1..200)) {
+        let mut environment = environment();
+        let mut highest: BTreeMap<AppId, u64> = BTreeMap::new();
+        for (i, (what, n, kind, number)) in steps.into_iter().enumerate() {
+            let at = now(i as u64 * 700);
+            let name = app(n);
+            let run = run_of(&environment, &name);
+            let input = match what {
+                0 => Input::Order(order(n, number, kind), Duration::ZERO),
+                1 => Input::Observed(Observation { app: name.clone(), run, fact: fact(kind) }),
+                2 => {
+                    let other = Run { seq: Seq(number), attempt: u32::from(kind) };
+                    Input::Observed(Observation { app: name.clone(), run: other, fact: fact(kind) })
+                }
+                _ => Input::Tick,
+            };
+            let seen = highest.get(&name).copied().unwrap_or(0);
+            let known = environment.reports().iter().any(|report| report.app == name);
+            let stale = what == 0 && known && number < seen;
+            let effects = environment.step(at, input);
+            if stale {
+                let refused = effects.iter().any(|effect| matches!(
+                    effect, Effect::Report(Report::Refused { why: Refusal::Stale, .. })));
+                prop_assert!(refused, "an order older than {seen} was taken up: {effects:?}");
+            }
+            check_effects(&effects)?;
+            for report in environment.reports() {
+                highest.insert(report.app.clone(), report.intent_seq.0);
+            }
+            let in_turn = environment.reports().iter().filter(|report| report.in_turn).count();
+            prop_assert!(in_turn <= SLOTS as usize);
+        }
+    }
+
+    /// A command that could not be committed leaves nothing behind; a denied one neither.
+    #[test]
+    fn what_is_taken_back_or_denied_changed_nothing(
+        steps in prop::collection::vec((0u8..4, 0u8..7, any::<bool>()), 1..80),
+    ) {
+        let mut fleet = Fleet::new(Epoch(1), Recovered::default(), now(0));
+        fleet.observe(now(0), &local(), environment().hello(), &mut || OperationId(0));
+        fleet.settle(now(0));
+        let mut ids = 1;
+        for (i, (n, kind, take_back)) in steps.into_iter().enumerate() {
+            ids += 1;
+            let at = now(i as u64);
+            let before = snapshot(&fleet, ids);
+            let command = command(&fleet, n, kind, ids);
+            let decision = fleet.decide(at, &command);
+            let denied = matches!(decision.verdict, Verdict::Denied(_));
+            prop_assert!(!denied || decision.changes.is_empty(), "a denied command wants to change something");
+            if take_back {
+                fleet.undo(at, decision.undo);
+            }
+            if take_back || denied {
+                prop_assert_eq!(snapshot(&fleet, ids), before);
+            } else {
+                fleet.settle(at);
+            }
+        }
+    }
+
+    /// Of several accepted commands the last one decides what should be, and each ends in at most one way.
+    #[test]
+    fn the_last_accepted_command_decides(steps in prop::collection::vec((0u8..2, 0u8..7), 1..60)) {
+        let mut fleet = Fleet::new(Epoch(1), Recovered::default(), now(0));
+        fleet.observe(now(0), &local(), environment().hello(), &mut || OperationId(0));
+        let mut wanted: BTreeMap<AppId, bool> = BTreeMap::new();
+        let mut ended: BTreeMap<OperationId, OperationStatus> = BTreeMap::new();
+        for (i, (n, kind)) in steps.into_iter().enumerate() {
+            let at = now(i as u64);
+            let command = command(&fleet, n, kind, i as u128 + 1);
+            let decision = fleet.decide(at, &command);
+            if let Verdict::Accepted(_) = decision.verdict {
+                match &command.action {
+                    Action::Start | Action::Restart => _ = wanted.insert(command.app.clone(), true),
+                    Action::Stop | Action::Remove { .. } => _ = wanted.insert(command.app.clone(), false),
+                    Action::Create { spec, .. } => {
+                        wanted.insert(command.app.clone(), spec.start_mode == StartMode::WithSupervisor);
+                    }
+                    Action::Update { .. } | Action::Wake => {}
+                }
+            }
+            let settled = fleet.settle(at);
+            for change in decision.changes.into_iter().chain(settled.changes) {
+                let Change::Operation(row) = change else { continue };
+                let was = ended.get(&row.view.id).copied();
+                prop_assert!(was.is_none_or(|was| was == row.view.status), "an operation ended twice");
+                if row.view.status.has_ended() {
+                    ended.insert(row.view.id, row.view.status);
+                }
+            }
+            for (name, run) in &wanted {
+                let view = fleet.app_view(name);
+                prop_assert!(view.is_none_or(|view| view.intent.wants_running() == *run));
+            }
+        }
+    }
+}
+
+fn check_effects(effects: &[Effect]) -> Result<(), TestCaseError> {
+    for (i, effect) in effects.iter().enumerate() {
+        let Effect::Spawn(launch) = effect else { continue };
+        let remembered = effects[..i]
+            .iter()
+            .any(|earlier| matches!(earlier, Effect::Remember(row) if row.app == launch.app && row.run == launch.run));
+        prop_assert!(remembered, "{} {} is started and not remembered", launch.app, launch.run);
+    }
+    Ok(())
+}
+
+fn command(fleet: &Fleet, n: u8, kind: u8, id: u128) -> Command {
+    let generation = fleet.app_view(&app(n)).map_or(Generation(1), |view| view.generation);
+    let action = match kind {
+        0 => {
+            let start_mode = StartMode::ALL[n as usize % 3];
+            let spec = AppSpec { start_mode, ..spec(n) };
+            Action::Create { spec: Arc::new(spec), jwt: SecretText::new(""), reuse: n.is_multiple_of(2) }
+        }
+        1 => {
+            let labels = BTreeMap::from([("n".to_string(), id.to_string())]);
+            Action::Update { spec: Arc::new(AppSpec { labels, ..spec(n) }), if_match: generation }
+        }
+        2 => Action::Start,
+        3 => Action::Stop,
+        4 => Action::Restart,
+        5 => Action::Remove { purge_data: false },
+        _ => Action::Update { spec: Arc::new(spec(n)), if_match: Generation(99) },
+    };
+    let id = OperationId(id);
+    Command { app: app(n), action, actor: "law".into(), id, idempotency: None, environments: None }
+}
+
+/// Everything that readers can see, and the queue.
+fn snapshot(fleet: &Fleet, ids: u128) -> String {
+    let apps: Vec<_> = (0..4).map(|n| fleet.app_view(&app(n))).collect();
+    let operations: Vec<_> = (0..ids).map(|id| fleet.operation_view(OperationId(id))).collect();
+    format!("{apps:?}{operations:?}{:?}", fleet.queue_view())
+}

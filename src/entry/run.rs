@@ -1,0 +1,310 @@
+//! The entry's loop: take what has come → decide → commit what was accepted → answer → derive orders → show.
+//!
+//! A command is answered only when it is in the record; when it cannot be written it is taken back and nothing of it
+//! remains. What merely tells how things went (ends of operations, events) is written with the next commit or after
+//! `LAZY_DELAY`: should it be lost, it is found out again from the reports. Deliberately absent: decisions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nbs_core::command::Verdict;
+use nbs_core::fleet::{Fleet, Touched, Undo};
+use nbs_core::id::OperationId;
+use nbs_core::limits;
+use nbs_core::name::{AppId, EnvironmentName};
+use nbs_core::order::{Order, Report};
+use nbs_core::record::Change;
+use nbs_core::time::{Mono, Now};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::{Desk, FleetView, Request, SubmitError};
+use crate::ports::{Clock, OrderSlip, Record, RecordError};
+
+/// Inputs taken in one turn; see the worker's loop.
+const TURN_MAX: usize = 256;
+/// How long the end of an operation or an event may wait to be written.
+const LAZY_DELAY: Duration = Duration::from_millis(100);
+/// Pause between attempts to write a record that could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Reply = oneshot::Sender<Result<Verdict, SubmitError>>;
+
+/// Makes operation IDs.
+pub type NewId = Box<dyn FnMut(Now) -> OperationId + Send>;
+
+/// Everything the loop holds.
+pub(super) struct Loop {
+    pub(super) fleet: Fleet,
+    pub(super) environment: EnvironmentName,
+    pub(super) desk: Desk,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) orders: mpsc::Sender<OrderSlip>,
+    pub(super) record: Arc<dyn Record>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) new_id: NewId,
+    pub(super) view: FleetView,
+    pub(super) outbox: VecDeque<Order>,
+    pub(super) lazy: Lazy,
+}
+
+/// What may be written later.
+#[derive(Default)]
+pub(super) struct Lazy {
+    /// Rows that a commit refused and that hold whatever becomes of the commands beside them.
+    rows: Vec<Change>,
+    operations: BTreeMap<OperationId, Change>,
+    events: VecDeque<Change>,
+    due: Option<Mono>,
+    told: bool,
+}
+
+/// Answers a command. Whoever asked may have gone, and boot-time decisions have nobody: then nobody is told.
+fn answer(reply: Option<Reply>, verdict: Result<Verdict, SubmitError>) {
+    if let Some(reply) = reply {
+        let _ = reply.send(verdict);
+    }
+}
+
+/// A command that is decided and not yet committed.
+struct Pending {
+    reply: Option<Reply>,
+    verdict: Verdict,
+    undo: Undo,
+}
+
+enum Heard {
+    Request(Request),
+    Report(Report),
+    Tick,
+}
+
+impl Loop {
+    /// Runs until the daemon ends.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        self.publish();
+        loop {
+            let now = self.clock.now();
+            let wake = [self.fleet.next_deadline(now), self.lazy.due].into_iter().flatten().min();
+            let pause = wake.map_or(Duration::from_secs(3600), |at| at.since(now.mono));
+            let mut heard = Vec::new();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(report) = self.reports.recv() => heard.push(Heard::Report(report)),
+                permit = self.orders.reserve(), if !self.outbox.is_empty() => {
+                    if let (Ok(permit), Some(order)) = (permit, self.outbox.pop_front()) {
+                        permit.send(OrderSlip { order, sent: now.mono });
+                    }
+                    continue;
+                }
+                Some(request) = self.desk.requests.recv() => heard.push(Heard::Request(request)),
+                () = tokio::time::sleep(pause) => heard.push(Heard::Tick),
+            }
+            while heard.len() < TURN_MAX {
+                match self.reports.try_recv() {
+                    Ok(report) => heard.push(Heard::Report(report)),
+                    Err(_) => break,
+                }
+            }
+            while heard.len() < TURN_MAX {
+                match self.desk.requests.try_recv() {
+                    Ok(request) => heard.push(Heard::Request(request)),
+                    Err(_) => break,
+                }
+            }
+            self.turn(heard).await;
+        }
+        self.flush(Vec::new()).await.ok();
+    }
+
+    async fn turn(&mut self, heard: Vec<Heard>) {
+        let now = self.clock.now();
+        let (mut changes, mut decided, mut questions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut requests = Vec::new();
+        for heard in heard {
+            match heard {
+                Heard::Report(report) => changes.extend(self.observe(now, report)),
+                Heard::Request(request) => requests.push(request),
+                Heard::Tick => {}
+            }
+        }
+        self.lazy.take(&mut changes, now.mono);
+        let facts = changes;
+        let mut commands = Vec::new();
+        for request in requests {
+            match request {
+                Request::Queue(reply) => questions.push(reply),
+                Request::Wake(app) => {
+                    let id = (self.new_id)(now);
+                    let decision = self.fleet.wake(now, &app, id);
+                    decided.extend(decision.map(|decision| (None, decision)));
+                }
+                Request::Submit(command, reply) => {
+                    let decision = self.fleet.decide(now, &command);
+                    decided.push((Some(reply), decision));
+                }
+            }
+        }
+        let pending: Vec<Pending> = decided
+            .into_iter()
+            .map(|(reply, decision)| {
+                commands.extend(decision.changes);
+                Pending { reply, verdict: decision.verdict, undo: decision.undo }
+            })
+            .collect();
+        self.conclude(now, facts, commands, pending).await;
+        let settled = self.fleet.settle(now);
+        let mut rest = settled.changes;
+        self.lazy.take(&mut rest, now.mono);
+        self.send(settled.orders);
+        self.publish();
+        for reply in questions {
+            let _ = reply.send(self.fleet.queue_view());
+        }
+        if self.lazy.is_due(now.mono) || !rest.is_empty() {
+            self.flush(rest).await.ok();
+        }
+    }
+
+    fn observe(&mut self, now: Now, report: Report) -> Vec<Change> {
+        let environment = self.environment.clone();
+        let new_id = &mut self.new_id;
+        self.fleet.observe(now, &environment, report, &mut || new_id(now))
+    }
+
+    /// Commits and answers. What cannot be committed is taken back, last decision first.
+    async fn conclude(&mut self, now: Now, facts: Vec<Change>, commands: Vec<Change>, pending: Vec<Pending>) {
+        let must_write = !facts.is_empty() || !commands.is_empty();
+        let all = facts.iter().cloned().chain(commands).collect();
+        let written = if must_write { self.flush(all).await } else { Ok(()) };
+        match written {
+            Ok(()) => {
+                // Seen before the answer arrives: who asks right after it finds what was accepted.
+                self.publish();
+                for Pending { reply, verdict, .. } in pending {
+                    answer(reply, Ok(verdict));
+                }
+            }
+            Err(error) => {
+                self.lazy.rows.extend(facts);
+                for Pending { reply, undo, .. } in pending.into_iter().rev() {
+                    self.fleet.undo(now, undo);
+                    answer(reply, Err(SubmitError::Record(error.clone())));
+                }
+            }
+        }
+    }
+
+    /// Writes changes together with everything that waited.
+    async fn flush(&mut self, changes: Vec<Change>) -> Result<(), RecordError> {
+        let mut all = self.lazy.drain();
+        let lazy = all.clone();
+        all.extend(changes);
+        if all.is_empty() {
+            return Ok(());
+        }
+        let written = self.record.commit(all).await;
+        match &written {
+            Ok(()) if std::mem::take(&mut self.lazy.told) => tracing::info!("the record can be written again"),
+            Ok(()) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.lazy.told, true) {
+                    tracing::error!(%error, "the record cannot be written; commands are refused, apps run on");
+                }
+                let mut lazy = lazy;
+                self.lazy.take(&mut lazy, self.clock.now().mono);
+                self.lazy.rows.splice(..0, lazy);
+                self.lazy.due = Some(self.clock.now().mono.after(RETRY));
+            }
+        }
+        written
+    }
+
+    /// Puts orders into the outbox; a newer one for the same app replaces an older one that was not yet sent.
+    fn send(&mut self, orders: Vec<(EnvironmentName, Order)>) {
+        for (_, order) in orders {
+            match self.outbox.iter_mut().find(|other| other.app == order.app) {
+                Some(other) => *other = order,
+                None => self.outbox.push_back(order),
+            }
+        }
+        let sent = self.clock.now().mono;
+        while let Some(order) = self.outbox.pop_front() {
+            if let Err(error) = self.orders.try_send(OrderSlip { order, sent }) {
+                let (mpsc::error::TrySendError::Full(slip) | mpsc::error::TrySendError::Closed(slip)) = error;
+                self.outbox.push_front(slip.order);
+                break;
+            }
+        }
+    }
+
+    /// Shows what changed since the last time.
+    fn publish(&mut self) {
+        let Touched { apps, operations, events, environments } = self.fleet.take_touched();
+        if apps.is_empty() && operations.is_empty() && events.is_empty() && !environments {
+            return;
+        }
+        let known = self.view.apps.len();
+        for name in &apps {
+            match self.fleet.app_view(name) {
+                Some(view) => _ = self.view.apps.insert(name.clone(), Arc::new(view)),
+                None => _ = self.view.apps.remove(name),
+            }
+        }
+        for id in &operations {
+            match self.fleet.operation_view(*id) {
+                Some(view) => _ = self.view.operations.insert(*id, Arc::new(view)),
+                None => _ = self.view.operations.remove(id),
+            }
+        }
+        if environments || known != self.view.apps.len() {
+            let views = self.fleet.environment_views().into_iter();
+            self.view.environments =
+                views.map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
+        }
+        let fresh = !events.is_empty();
+        self.view.events.extend(events.into_iter().map(Arc::new));
+        while self.view.events.len() > limits::EVENTS_IN_MEMORY {
+            self.view.events.pop_front();
+        }
+        let (apps, operations): (Vec<AppId>, Vec<OperationId>) =
+            (apps.into_iter().collect(), operations.into_iter().collect());
+        self.desk.publish(self.view.clone(), &apps, &operations, fresh);
+    }
+}
+
+impl Lazy {
+    /// Takes out of `changes` what may wait.
+    fn take(&mut self, changes: &mut Vec<Change>, now: Mono) {
+        for change in std::mem::take(changes) {
+            match change {
+                Change::Operation(row) if row.view.status.has_ended() => {
+                    self.operations.insert(row.view.id, Change::Operation(row));
+                }
+                Change::Event(event) => {
+                    self.events.push_back(Change::Event(event));
+                    // A record that cannot be written for long keeps the newest events.
+                    while self.events.len() > 2 * limits::EVENTS_IN_MEMORY {
+                        self.events.pop_front();
+                    }
+                }
+                other => changes.push(other),
+            }
+        }
+        if self.due.is_none() && !(self.operations.is_empty() && self.events.is_empty()) {
+            self.due = Some(now.after(LAZY_DELAY));
+        }
+    }
+
+    fn drain(&mut self) -> Vec<Change> {
+        self.due = None;
+        let (rows, operations) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.operations));
+        rows.into_iter().chain(operations.into_values()).chain(std::mem::take(&mut self.events)).collect()
+    }
+
+    fn is_due(&self, now: Mono) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+}

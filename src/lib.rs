@@ -1,0 +1,24 @@
+//! nbsupervisor: runs many applications on Linux hosts, native to systemd and bare metal.
+//!
+//! Modules in reading order; ARCHITECTURE.md is the map.
+
+pub mod clock;
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;
+
+pub mod ports;
+pub mod wire;
+pub mod worker;
+pub mod entry;
+
+pub mod probe;
+pub mod process;
+pub mod store;
+pub mod usage;
+
+pub mod admin;
+pub mod gateway;
+
+pub mod assemble;
+pub mod cli;

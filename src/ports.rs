@@ -1,0 +1,231 @@
+//! What the worker and the entry need of the world. The rooms that need it own these traits; adapters implement them.
+//!
+//! Every call returns at once or is a future with its own time limit; facts that come later arrive as `Observation`s on
+//! the channel given to the adapter. Deliberately absent: retries (the core decides) and logging (the loops do it).
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use nbs_core::effect::{VersionQuestion, Watch};
+use nbs_core::id::Run;
+use nbs_core::launch::Launch;
+use nbs_core::name::AppId;
+use nbs_core::observation::{Identity, Observation, SpawnFailure};
+use nbs_core::order::Order;
+use nbs_core::record::{Change, Recovered};
+use nbs_core::signal::Signal;
+use nbs_core::time::{Mono, Now, Wall};
+use nbs_core::view::{EventView, OperationView};
+use tokio::sync::mpsc;
+
+/// A future behind a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where adapters send what they observe. Bounded: an adapter waits when the worker is behind.
+pub type ObservationSender = mpsc::Sender<Observation>;
+
+/// The time. One real implementation (`clock.rs`); tests bring their own.
+pub trait Clock: Send + Sync + 'static {
+    /// Both readings of this moment.
+    fn now(&self) -> Now;
+}
+
+/// An order with the moment it was sent, by the clock that worker and entry of one daemon share.
+#[derive(Debug, Clone)]
+pub struct OrderSlip {
+    /// The order.
+    pub order: Order,
+    /// When it was sent.
+    pub sent: Mono,
+}
+
+/// A process that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Which process.
+    pub identity: Identity,
+    /// What could not be done as asked, each a sentence: `memory_max is not enforced: …`.
+    pub notes: Vec<String>,
+}
+
+/// A life that the ledger knows of and that may still be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Which app.
+    pub app: AppId,
+    /// Which life.
+    pub run: Run,
+    /// Its process, if the ledger got to know it.
+    pub identity: Option<Identity>,
+}
+
+/// What was found of former lives at the start of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Lives that go on and are watched from now on.
+    pub alive: Vec<Known>,
+    /// Processes that carry this daemon's mark, of lives that the ledger does not know as the present one.
+    pub strays: Vec<Known>,
+}
+
+/// Starts, signals and watches processes (or units).
+///
+/// Facts sent to the `ObservationSender`: `Exited` once for each life started or adopted, `TreeGone` after `kill_tree`.
+pub trait ProcessControl: Send + Sync + 'static {
+    /// Starts a process. Returns when the program was executed (or could not be).
+    fn start<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Started, SpawnFailure>>;
+    /// Sends a signal to the main process of a life. One that is gone is no error.
+    fn signal<'a>(&'a self, app: &'a AppId, run: Run, signal: Signal) -> BoxFuture<'a, ()>;
+    /// Kills the whole tree of a life, and tells `TreeGone` when nothing of it is left.
+    fn kill_tree<'a>(&'a self, app: &'a AppId, run: Run) -> BoxFuture<'a, ()>;
+    /// Finds what former daemons started: checks the known lives, looks for marked processes, and watches the living.
+    fn adopt(&self, known: Vec<Known>) -> BoxFuture<'_, Found>;
+    /// Removes an app's socket directory and log files, and with `purge_data` its data directory.
+    fn clean_up<'a>(&'a self, app: &'a AppId, purge_data: bool) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// Its end, or why there was none: `timed out after 10s`, `no such file`.
+    pub result: Result<nbs_core::reason::ExitOutcome, String>,
+    /// The last lines of its output.
+    pub last_log: Vec<String>,
+}
+
+/// Runs a command to its end: hooks, exec probes.
+pub trait CommandRunner: Send + Sync + 'static {
+    /// Runs `argv` as `context`'s user, in its directory and environment, without a shell; kills its tree at the timeout.
+    /// `log`: whether its output also goes to the app's log.
+    fn run<'a>(
+        &'a self,
+        context: &'a Launch,
+        argv: &'a [String],
+        timeout: Duration,
+        log: bool,
+    ) -> BoxFuture<'a, CommandOutput>;
+}
+
+/// Asks instances how they are. Answers arrive as `Readiness`, `Liveness` and `Version` observations.
+pub trait Prober: Send + Sync + 'static {
+    /// Makes the notify socket at `<run_dir>/notify.sock` before a process with `notify` is started.
+    ///
+    /// # Errors
+    /// The socket cannot be made; the text says why.
+    fn open_notify(&self, launch: &Launch) -> Result<(), String>;
+    /// Asks until the answer is Ready, the life ends (`unwatch`) or another watch of the app replaces it. Sends every
+    /// answer that differs from the one before.
+    fn watch_ready(&self, watch: Watch);
+    /// Asks until `unwatch`. Sends each failure, and the first success after one.
+    fn watch_alive(&self, watch: Watch);
+    /// Asks once, with a few retries.
+    fn ask_version(&self, launch: Arc<Launch>, question: VersionQuestion);
+    /// Stops asking about this app.
+    fn unwatch(&self, app: &AppId);
+}
+
+/// Why the record could not be read or written. Display is one sentence with file and remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// No space left (or a quota).
+    #[error("the disk under {file} is full: free some space and try again")]
+    Full {
+        /// The record.
+        file: PathBuf,
+    },
+    /// Anything else.
+    #[error("{operation} {file} failed: {cause}")]
+    Failed {
+        /// `open`, `write`, …
+        operation: &'static str,
+        /// The record.
+        file: PathBuf,
+        /// What the engine said.
+        cause: String,
+    },
+}
+
+/// A token's entry in the record; the token itself is never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// A name for people, unique.
+    pub name: String,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// `admin` (viewer and operator come later).
+    pub role: String,
+    /// When it was made.
+    pub created_at: Wall,
+}
+
+/// What must survive.
+pub trait Record: Send + Sync + 'static {
+    /// Everything needed to go on.
+    fn load(&self) -> BoxFuture<'_, Result<Recovered, RecordError>>;
+    /// Writes all changes or none; durable when it returns. Concurrent calls share one transaction where they can.
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), RecordError>>;
+    /// Operations, newest first, ended ones included; of one app or of all; older than `before` if given.
+    fn operations(
+        &self,
+        app: Option<AppId>,
+        before: Option<nbs_core::id::Seq>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<OperationView>, RecordError>>;
+    /// One operation.
+    fn operation(&self, id: nbs_core::id::OperationId) -> BoxFuture<'_, Result<Option<OperationView>, RecordError>>;
+    /// Events after `since`, oldest first; of one app or of all.
+    fn events(
+        &self,
+        app: Option<AppId>,
+        since: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<EventView>, RecordError>>;
+    /// Every token.
+    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenRow>, RecordError>>;
+    /// Adds a token; `false` if the name is taken.
+    fn add_token(&self, token: TokenRow) -> BoxFuture<'_, Result<bool, RecordError>>;
+    /// Removes a token; `false` if there is none of that name.
+    fn remove_token(&self, name: String) -> BoxFuture<'_, Result<bool, RecordError>>;
+}
+
+/// A line an app wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When, where the log keeps it (a journal does, a file does not).
+    pub at: Option<Wall>,
+    /// The line, without its end; bytes that are no UTF-8 are replaced.
+    pub text: String,
+}
+
+/// Why a log cannot be read as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// This kind of log keeps no times.
+    #[error("the log of {0} is a plain file and keeps no times")]
+    NoTimes(AppId),
+    /// Reading failed.
+    #[error("the log of {app} cannot be read: {cause}")]
+    Failed {
+        /// Whose log.
+        app: AppId,
+        /// What the system said.
+        cause: String,
+    },
+}
+
+/// Reads what apps wrote.
+pub trait LogReader: Send + Sync + 'static {
+    /// The last `lines` lines, oldest first; only those since `since` where the log keeps times.
+    fn tail<'a>(
+        &'a self,
+        app: &'a AppId,
+        lines: usize,
+        since: Option<Wall>,
+    ) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>>;
+    /// The last `lines` lines, then each new one until the receiver is dropped. Survives rotation; when the reader is
+    /// too slow, or rotation took lines, one line says how much was dropped.
+    fn follow<'a>(&'a self, app: &'a AppId, lines: usize) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>>;
+}

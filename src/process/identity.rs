@@ -1,0 +1,181 @@
+//! What `/proc` says of one process: who it is beyond doubt, and whether it still runs.
+//!
+//! Decides when a process counts as gone. Deliberately absent: who belongs to whom (`tree.rs`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::mark;
+
+/// Clock ticks in a second as `/proc` counts them: 100 on every Linux, whatever the kernel's own tick is.
+const TICKS_PER_SECOND: u64 = 100;
+/// Bytes of an environment that are searched for a mark.
+const ENVIRONMENT_MAX: usize = 8 << 20;
+
+/// A process within this boot: its number, and when it started, as numbers are reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Main {
+    /// Process ID.
+    pub pid: u32,
+    /// Clock ticks between boot and its start.
+    pub start_ticks: u64,
+}
+
+/// The fields of `/proc/<pid>/stat` that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Process and start time.
+    pub main: Main,
+    /// Parent.
+    pub ppid: u32,
+    /// Process group.
+    pub pgid: u32,
+    /// Session.
+    pub sid: u32,
+    /// Letter of its state: `R`, `S`, `D`, `T`, `Z`, …
+    pub state: u8,
+    /// Threads.
+    pub threads: u32,
+}
+
+impl Stat {
+    /// Reads a line of `/proc/<pid>/stat`. The program's name in it may hold spaces and parentheses.
+    pub fn parse(line: &str) -> Option<Self> {
+        let (pid, _) = line.split_once(' ')?;
+        let (_, rest) = line.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().take(20).collect();
+        let number = |index: usize| fields.get(index).and_then(|text| text.parse::<i64>().ok());
+        Some(Self {
+            main: Main { pid: pid.parse().ok()?, start_ticks: fields.get(19)?.parse().ok()? },
+            ppid: u32::try_from(number(1)?).ok()?,
+            pgid: u32::try_from(number(2)?).unwrap_or(0),
+            sid: u32::try_from(number(3)?).unwrap_or(0),
+            state: *fields.first()?.as_bytes().first()?,
+            threads: u32::try_from(number(17)?).unwrap_or(0),
+        })
+    }
+
+    /// Whether nothing of it runs any more. A main thread that ended while others go on reads `Z` too, and is alive.
+    pub fn gone(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+}
+
+/// An open `/proc`.
+#[derive(Debug)]
+pub struct Proc {
+    dir: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Proc {
+    /// Opens `/proc`.
+    ///
+    /// # Errors
+    /// It is not mounted.
+    pub fn open() -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { dir: rustix::fs::open("/proc", flags, Mode::empty())?, buffer: Vec::new() })
+    }
+
+    /// The state of a process; `None` if there is none of that number.
+    pub fn stat(&mut self, pid: u32) -> Option<Stat> {
+        self.read(&format!("{pid}/stat"), 4096)?;
+        Stat::parse(&String::from_utf8_lossy(&self.buffer))
+    }
+
+    /// The mark in a process's environment; `None` if it has none or may not be read.
+    pub fn mark(&mut self, pid: u32) -> Option<Box<str>> {
+        self.read(&format!("{pid}/environ"), ENVIRONMENT_MAX)?;
+        let value = self.buffer.split(|byte| *byte == 0).find_map(|entry| {
+            let value = entry.strip_prefix(mark::VARIABLE.as_bytes())?.strip_prefix(b"=")?;
+            std::str::from_utf8(value).ok()
+        })?;
+        Some(value.into())
+    }
+
+    /// Every process there is at about this moment, in ascending order.
+    ///
+    /// # Errors
+    /// `/proc` cannot be listed.
+    pub fn pids(&self) -> io::Result<Vec<u32>> {
+        let mut pids = Vec::with_capacity(1024);
+        for entry in std::fs::read_dir("/proc")? {
+            pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+        }
+        Ok(pids)
+    }
+
+    fn read(&mut self, path: &str, max: usize) -> Option<()> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.dir, path, flags, Mode::empty()).ok()?);
+        self.buffer.clear();
+        file.take(max as u64).read_to_end(&mut self.buffer).ok()?;
+        Some(())
+    }
+}
+
+/// Opens a process descriptor of exactly this process; `None` if it is gone or its number belongs to another by now.
+///
+/// The start time is read after opening, so the descriptor cannot be that of a later process.
+pub fn open(proc: &mut Proc, main: Main) -> Option<OwnedFd> {
+    let fd = rustix::process::pidfd_open(pid(main.pid)?, PidfdFlags::NONBLOCK).ok()?;
+    let stat = proc.stat(main.pid)?;
+    (stat.main == main && !stat.gone()).then_some(fd)
+}
+
+/// A process ID as the system wants it; `None` for 0 and for what is no process ID.
+pub fn pid(number: u32) -> Option<Pid> {
+    i32::try_from(number).ok().and_then(Pid::from_raw)
+}
+
+/// A signal as the system wants it; `None` for a number without a name.
+pub fn signal(signal: nbs_core::signal::Signal) -> Option<Signal> {
+    Signal::from_named_raw(signal.0)
+}
+
+/// Clock ticks since boot, to compare with start times.
+pub fn ticks_now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let part = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * TICKS_PER_SECOND + part / (1_000_000_000 / TICKS_PER_SECOND)
+}
+
+/// This boot's ID.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let line = "42 (a ) b(c) S 1 42 43 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 3 0 777 2781184 200";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat.main, Main { pid: 42, start_ticks: 777 });
+        assert_eq!((stat.ppid, stat.pgid, stat.sid, stat.state, stat.threads), (1, 42, 43, b'S', 3));
+        assert!(!stat.gone());
+        assert!(Stat { state: b'Z', threads: 1, ..stat }.gone());
+        assert!(!Stat { state: b'Z', ..stat }.gone());
+    }
+
+    #[test]
+    fn this_process_is_found_with_its_own_start_time_only() {
+        let mut proc = Proc::open().unwrap();
+        let me = proc.stat(std::process::id()).unwrap().main;
+        assert!(open(&mut proc, me).is_some());
+        assert!(open(&mut proc, Main { start_ticks: me.start_ticks + 1, ..me }).is_none());
+        assert!(ticks_now() >= me.start_ticks);
+        assert!(proc.pids().unwrap().contains(&me.pid));
+    }
+}

@@ -1,0 +1,67 @@
+//! Secrets at rest: XChaCha20-Poly1305 under the host's key.
+//!
+//! Nonces are random; 192 bits of them never meet. The place of a text is bound to it, so that whoever can write the
+//! file cannot give one app the secret of another.
+
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+
+use crate::wire::hex;
+use crate::wire::record::{Cipher, RowError};
+
+/// What a sealed text begins with, so that another cipher can follow some day.
+const PREFIX: &str = "x1:";
+const NONCE: usize = 24;
+
+/// Seals and opens texts with one key.
+pub(crate) struct Sealer(XChaCha20Poly1305);
+
+impl Sealer {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(key.into()))
+    }
+}
+
+impl Cipher for Sealer {
+    fn encrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
+        let mut sealed = vec![0; NONCE];
+        getrandom::fill(&mut sealed).map_err(|error| RowError::Cipher(format!("no random numbers: {error}")))?;
+        let payload = Payload { msg: text.as_bytes(), aad: place.as_bytes() };
+        let body = self.0.encrypt(XNonce::from_slice(&sealed), payload);
+        sealed.extend(body.map_err(|_| RowError::Cipher(format!("{place} cannot be encrypted")))?);
+        Ok(format!("{PREFIX}{}", hex::encode(&sealed)))
+    }
+
+    fn decrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
+        let refused = || RowError::Cipher(format!("{place} cannot be decrypted"));
+        let bytes = text.strip_prefix(PREFIX).and_then(hex::decode).ok_or_else(refused)?;
+        let (nonce, body) = bytes.split_at_checked(NONCE).ok_or_else(refused)?;
+        let payload = Payload { msg: body, aad: place.as_bytes() };
+        let plain = self.0.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| refused())?;
+        String::from_utf8(plain).map_err(|_| refused())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_text_opens_in_its_place_only(text: String, place in "[a-z/]{0,9}", other in "[A-Z]{1,3}") {
+            let sealer = Sealer::new(&[7; 32]);
+            let sealed = sealer.encrypt(&text, &place).unwrap();
+            prop_assert!(sealed != sealer.encrypt(&text, &place).unwrap());
+            prop_assert_eq!(sealer.decrypt(&sealed, &place), Ok(text));
+            prop_assert!(sealer.decrypt(&sealed, &other).is_err());
+            prop_assert!(Sealer::new(&[8; 32]).decrypt(&sealed, &place).is_err());
+        }
+
+        #[test]
+        fn what_is_no_sealed_text_is_refused(text in "(x1:)?[0-9a-g]{0,99}") {
+            prop_assert!(Sealer::new(&[7; 32]).decrypt(&text, "").is_err());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! An app and its instances.
+
+use nbs_core::name::EnvironmentName;
+use nbs_core::time::{Mono, Now, Wall};
+use nbs_core::view::{AppView, EnvironmentView, InstanceView};
+use serde::{Deserialize, Serialize};
+
+use super::usage::AppUsage;
+use super::{Word, millis, time};
+
+/// `GET /apps`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppList {
+    /// One page, sorted by name.
+    pub apps: Vec<App>,
+    /// Where the next page begins; `null` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /apps/{app}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// App ID.
+    pub name: String,
+    /// Version of the spec.
+    pub generation: u64,
+    /// Summary of the instances.
+    pub status: Word,
+    /// What should be: `run`, `stop` or `on-demand`.
+    pub intent: Word,
+    /// Path at the gateway.
+    pub url: String,
+    /// The spec; secrets read `null`.
+    pub spec: serde_json::Value,
+    /// One per environment.
+    pub instances: Vec<Instance>,
+    /// Whether it is on its way out.
+    pub removing: bool,
+    /// When it was made.
+    pub created_at: String,
+    /// The newest operation.
+    pub last_operation: Option<String>,
+    /// The operation that a create or change began; only in the answer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<super::operation::Operation>,
+}
+
+/// An app in one environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Where.
+    pub environment: String,
+    /// Public status.
+    pub status: Word,
+    /// While the status is `unknown`: what it was when last heard.
+    pub last_status: Option<Word>,
+    /// The app's own version.
+    pub version: Option<String>,
+    /// Why it is not well.
+    pub reason: Option<Reason>,
+    /// In this status since.
+    pub since: String,
+    /// When this was last known to be so: the worker's last word, on this instance or that nothing changed.
+    pub observed_at: Option<String>,
+    /// How long ago that was.
+    pub age_ms: Option<u64>,
+    /// Who says so: `worker`, or `entry` before the first report.
+    pub source: Word,
+    /// `process` or `systemd`.
+    pub adapter: Option<Word>,
+    /// Main process.
+    pub pid: Option<u32>,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// Where it listens.
+    pub address: Option<String>,
+    /// Automatic restarts since the last command.
+    pub restarts: u32,
+    /// Last lines before the last unwanted end.
+    pub last_log: Vec<String>,
+    /// What it uses.
+    pub usage: Option<AppUsage>,
+    /// Version of the spec that runs; 0 if none ran yet.
+    pub spec_generation: u64,
+    /// When the next automatic attempt is due.
+    pub next_attempt_at: Option<String>,
+    /// The app's own words on its progress.
+    pub progress: Option<String>,
+    /// What could not be done as asked.
+    pub notes: Vec<String>,
+}
+
+/// Why an instance is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// From a closed list.
+    pub code: Word,
+    /// What happened.
+    pub text: String,
+    /// What to do about it.
+    pub remedy: Word,
+}
+
+impl From<&nbs_core::reason::Reason> for Reason {
+    fn from(reason: &nbs_core::reason::Reason) -> Self {
+        Self { code: reason.code.code().into(), text: reason.text.clone(), remedy: reason.code.remedy().into() }
+    }
+}
+
+impl App {
+    /// Shows an app as of `now`; `usage` is of its process here, `environment` finds one of its environments.
+    pub fn of<'a>(
+        app: &AppView,
+        usage: Option<&AppUsage>,
+        environment: impl Fn(&EnvironmentName) -> Option<&'a EnvironmentView>,
+        now: Now,
+    ) -> Self {
+        let instance = |instance| Instance::of(instance, usage, environment(&instance.environment), now);
+        Self {
+            name: app.spec.name.to_string(),
+            generation: app.generation.0,
+            status: app.status.as_str().into(),
+            intent: app.intent.as_str().into(),
+            url: format!("/apps/{}/", app.spec.name),
+            spec: crate::wire::spec::render_spec(&app.spec),
+            instances: app.instances.iter().map(instance).collect(),
+            removing: app.removing,
+            created_at: time(app.created_at),
+            last_operation: app.last_operation.map(|id| id.to_string()),
+            operation: None,
+        }
+    }
+}
+
+impl Instance {
+    /// Shows an instance as of `now`.
+    ///
+    /// A worker reports changes, and says every few seconds that it is alive: whatever it last reported is true up to
+    /// then. So the age is that of the newer of the two; after a silence it is that of the silence.
+    pub fn of(
+        instance: &InstanceView,
+        usage: Option<&AppUsage>,
+        environment: Option<&EnvironmentView>,
+        now: Now,
+    ) -> Self {
+        let (observed, observed_at) = heard(instance, environment);
+        let report = instance.report.as_deref();
+        let silent = instance.status == nbs_core::phase::Status::Unknown;
+        Self {
+            environment: instance.environment.to_string(),
+            status: instance.status.as_str().into(),
+            last_status: report.filter(|_| silent).map(|report| report.phase.status().as_str().into()),
+            version: report.and_then(|report| report.version.clone()),
+            reason: report.and_then(|report| report.reason.as_ref()).map(Reason::from),
+            since: time(instance.since),
+            observed_at: report.map(|_| time(observed_at)),
+            age_ms: report.map(|_| millis(now.mono.since(observed))),
+            source: if report.is_some() { "worker" } else { "entry" }.into(),
+            adapter: report.map(|report| report.adapter.as_str().into()),
+            pid: report.and_then(|report| report.pid),
+            unit: None,
+            address: report.and_then(|report| report.address.as_ref()).map(ToString::to_string),
+            restarts: report.map_or(0, |report| report.restarts),
+            last_log: report.map(|report| report.last_log.clone()).unwrap_or_default(),
+            usage: usage.filter(|_| report.is_some_and(|report| report.pid.is_some())).cloned(),
+            spec_generation: report.map_or(0, |report| report.generation.0),
+            next_attempt_at: report.and_then(|report| report.next_attempt).map(time),
+            progress: report.and_then(|report| report.progress.clone()),
+            notes: report.map(|report| report.notes.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+fn heard(instance: &InstanceView, environment: Option<&EnvironmentView>) -> (Mono, Wall) {
+    let own = (instance.observed, instance.observed_at);
+    environment.map_or(own, |environment| own.max((environment.heard, environment.heard_at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use nbs_core::id::{Generation, Run, Seq};
+    use nbs_core::launch::Address;
+    use nbs_core::name::{AppId, EnvironmentName};
+    use nbs_core::order::InstanceReport;
+    use nbs_core::phase::{Phase, Status};
+    use nbs_core::reason::ReasonCode;
+    use nbs_core::recipe::Adapter;
+    use nbs_core::time::{Mono, Wall};
+
+    use super::*;
+
+    fn report() -> InstanceReport {
+        InstanceReport {
+            app: AppId::parse("crm").unwrap(),
+            intent_seq: Seq(7),
+            run: Run { seq: Seq(7), attempt: 1 },
+            generation: Generation(3),
+            phase: Phase::Running,
+            in_turn: false,
+            reason: Some(nbs_core::reason::Reason::new(ReasonCode::OomKilled, "out of memory")),
+            since: Wall(1_795_230_000_000),
+            pid: Some(4711),
+            adapter: Adapter::Process,
+            address: Some(Address::Port(20001)),
+            strip_prefix: false,
+            restarts: 1,
+            next_attempt: None,
+            version: Some("2.2.15".into()),
+            progress: None,
+            last_log: vec!["bye".into()],
+            notes: vec![],
+        }
+    }
+
+    fn instance(status: Status, report: Option<InstanceReport>) -> InstanceView {
+        InstanceView {
+            environment: EnvironmentName::parse("local").unwrap(),
+            status,
+            since: Wall(1_795_230_000_000),
+            report: report.map(Arc::new),
+            observed_at: Wall(1_795_230_009_000),
+            observed: Mono(Duration::from_secs(9)),
+        }
+    }
+
+    #[test]
+    fn an_instance_has_the_fields_of_the_contract() {
+        let now = Now { mono: Mono(Duration::from_millis(10_200)), wall: Wall(1_795_230_010_200) };
+        let usage = AppUsage {
+            cpu_percent: Some(1.2),
+            memory_bytes: Some(183_500_800),
+            memory_source: Some("proc".into()),
+            tasks: Some(11),
+        };
+        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(&usage), None, now);
+        let json = serde_json::to_value(shown).unwrap();
+        let wanted = serde_json::json!({
+            "environment": "local", "status": "running", "last_status": null, "version": "2.2.15",
+            "reason": { "code": "oom_killed", "text": "out of memory", "remedy": ReasonCode::OomKilled.remedy() },
+            "since": "2026-11-21T03:00:00.000Z", "observed_at": "2026-11-21T03:00:09.000Z", "age_ms": 1200,
+            "source": "worker", "adapter": "process", "pid": 4711, "unit": null, "address": "127.0.0.1:20001",
+            "restarts": 1, "last_log": ["bye"],
+            "usage": { "cpu_percent": 1.2, "memory_bytes": 183_500_800, "memory_source": "proc", "tasks": 11 },
+            "spec_generation": 3, "next_attempt_at": null, "progress": null, "notes": [],
+        });
+        assert_eq!(json, wanted);
+    }
+
+    #[test]
+    fn an_instance_is_as_old_as_the_last_word_of_its_environment() {
+        let registration = nbs_core::order::Registration {
+            environment: EnvironmentName::parse("local").unwrap(),
+            version: String::new(),
+            boot: String::new(),
+            concurrent_starts: 1,
+            runtimes: Default::default(),
+        };
+        let environment = |seconds| EnvironmentView {
+            registration: Arc::new(registration.clone()),
+            heard_at: Wall(1_795_230_000_000 + seconds * 1000),
+            heard: Mono(Duration::from_secs(seconds)),
+            available: true,
+            instances: 1,
+        };
+        let now = Now { mono: Mono(Duration::from_secs(3602)), wall: Wall(1_795_233_602_000) };
+        let shown =
+            |heard| Instance::of(&instance(Status::Running, Some(report())), None, Some(&environment(heard)), now);
+        assert_eq!(
+            (shown(3600).age_ms, shown(3600).observed_at.as_deref()),
+            (Some(2000), Some("2026-11-21T04:00:00.000Z"))
+        );
+        assert_eq!(shown(3).age_ms, Some(3_593_000), "its own report at second 9 is the newer word");
+    }
+
+    #[test]
+    fn a_silent_instance_tells_what_it_was() {
+        let shown = Instance::of(&instance(Status::Unknown, Some(report())), None, None, Now::default());
+        assert_eq!((shown.status.as_ref(), shown.last_status.as_deref()), ("unknown", Some("running")));
+    }
+
+    #[test]
+    fn before_the_first_report_the_entry_speaks() {
+        let shown = Instance::of(&instance(Status::Queued, None), None, None, Now::default());
+        assert_eq!((shown.source.as_ref(), shown.observed_at, shown.age_ms), ("entry", None, None));
+    }
+}

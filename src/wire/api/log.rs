@@ -1,0 +1,12 @@
+//! Lines of an app's log.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of `GET /apps/{app}/logs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When, where the log keeps it.
+    pub at: Option<String>,
+    /// The line.
+    pub text: String,
+}

@@ -1,0 +1,64 @@
+//! Operations: what became of a command.
+
+use nbs_core::view::OperationView;
+use serde::{Deserialize, Serialize};
+
+use super::{Word, time};
+
+/// `GET /operations`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationList {
+    /// One page.
+    pub operations: Vec<Operation>,
+    /// Where the next page begins; `null` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// `GET /operations/{id}`, and the 202 of commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// ID.
+    pub id: String,
+    /// Order of commit; the highest accepted one of an app wins.
+    pub seq: u64,
+    /// Which app.
+    pub app: String,
+    /// What: `create`, `start`, …
+    pub action: Word,
+    /// Where.
+    pub environments: Vec<String>,
+    /// `accepted`, `queued`, `sent`, `started`, `done`, `failed` or `expired`.
+    pub status: Word,
+    /// Why it failed or expired.
+    pub reason: Option<String>,
+    /// When it was accepted.
+    pub created_at: String,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// Who asked.
+    pub actor: String,
+}
+
+impl From<&OperationView> for Operation {
+    fn from(operation: &OperationView) -> Self {
+        Self {
+            id: operation.id.to_string(),
+            seq: operation.seq.0,
+            app: operation.app.to_string(),
+            action: operation.action.as_str().into(),
+            environments: operation.environments.iter().map(ToString::to_string).collect(),
+            status: operation.status.as_str().into(),
+            reason: operation.reason.clone(),
+            created_at: time(operation.created_at),
+            finished_at: operation.finished_at.map(time),
+            actor: operation.actor.clone(),
+        }
+    }
+}
+
+impl Operation {
+    /// Whether nothing more will come.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.status.as_ref(), "done" | "failed" | "expired")
+    }
+}

@@ -1,0 +1,134 @@
+//! The worker's hands: effects become calls of ports, each in a task of its own, so that a slow one holds up nobody.
+//!
+//! Outcomes come back as observations, never as return values. Starts are bounded: what is over the bound waits here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nbs_core::effect::Effect;
+use nbs_core::launch::Launch;
+use nbs_core::name::AppId;
+use nbs_core::observation::{Fact, HookFailure, Observation, SpawnFailure, SpawnFailureKind};
+use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ports::{CommandRunner, ObservationSender, Prober, ProcessControl};
+
+/// Starts in the hands of the adapter at one time. More than twice the cores of a small host gains nothing.
+const STARTS_AT_ONCE: usize = 8;
+
+/// The ports, and the tasks that use them.
+pub(super) struct Hands {
+    pub(super) control: Arc<dyn ProcessControl>,
+    pub(super) runner: Arc<dyn CommandRunner>,
+    pub(super) prober: Arc<dyn Prober>,
+    observations: ObservationSender,
+    starts: Arc<Semaphore>,
+    hooks: Arc<Mutex<HashMap<AppId, CancellationToken>>>,
+    tasks: TaskTracker,
+}
+
+impl Hands {
+    pub(super) fn new(
+        control: Arc<dyn ProcessControl>,
+        runner: Arc<dyn CommandRunner>,
+        prober: Arc<dyn Prober>,
+        observations: ObservationSender,
+    ) -> Self {
+        let starts = Arc::new(Semaphore::new(STARTS_AT_ONCE));
+        Self { control, runner, prober, observations, starts, hooks: Arc::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Tells the loop a fact that arose here.
+    pub(super) fn observe(&self, observation: Observation) {
+        let observations = self.observations.clone();
+        self.tasks.spawn(async move {
+            let _ = observations.send(observation).await;
+        });
+    }
+
+    /// Does what an effect says.
+    pub(super) fn act(&self, effect: Effect) {
+        match effect {
+            Effect::Spawn(launch) => self.spawn(launch),
+            Effect::Hook { launch, index, argv, timeout } => self.hook(launch, index, argv, timeout),
+            Effect::CancelHook(app) => {
+                let token = self.hooks.lock().unwrap_or_else(PoisonError::into_inner).get(&app).cloned();
+                token.inspect(CancellationToken::cancel);
+            }
+            Effect::Signal { app, run, signal } => {
+                let control = self.control.clone();
+                self.tasks.spawn(async move { control.signal(&app, run, signal).await });
+            }
+            Effect::KillTree { app, run } => {
+                let control = self.control.clone();
+                self.tasks.spawn(async move { control.kill_tree(&app, run).await });
+            }
+            Effect::WatchReady(watch) => self.prober.watch_ready(watch),
+            Effect::WatchAlive(watch) => self.prober.watch_alive(watch),
+            Effect::AskVersion { launch, question } => self.prober.ask_version(launch, question),
+            Effect::Unwatch(app) => self.prober.unwatch(&app),
+            Effect::CleanUp { app, run, purge_data } => {
+                let (control, observations) = (self.control.clone(), self.observations.clone());
+                self.tasks.spawn(async move {
+                    if let Err(error) = control.clean_up(&app, purge_data).await {
+                        tracing::warn!(app = %app, %error, "not everything of a removed app could be cleaned up");
+                    }
+                    let _ = observations.send(Observation { app, run, fact: Fact::CleanedUp }).await;
+                });
+            }
+            Effect::Stray { app, run, pid } => {
+                tracing::warn!(app = %app, run = %run, pid, "a process claims to be an app that the ledger does not know; it is left alone");
+            }
+            // Committed and told by the loop itself.
+            Effect::Remember(_) | Effect::Forget(_) | Effect::Report(_) => {}
+        }
+    }
+
+    fn spawn(&self, launch: Arc<Launch>) {
+        let (control, prober, starts) = (self.control.clone(), self.prober.clone(), self.starts.clone());
+        let observations = self.observations.clone();
+        self.tasks.spawn(async move {
+            let _permit = starts.acquire().await;
+            let prepared = if launch.notify { prober.open_notify(&launch) } else { Ok(()) };
+            let fact = match prepared {
+                Err(why) => Fact::SpawnFailed(SpawnFailure {
+                    reason: Reason::new(ReasonCode::SpawnFailed, format!("its notify socket cannot be made: {why}")),
+                    kind: SpawnFailureKind::Transient,
+                }),
+                Ok(()) => match control.start(&launch).await {
+                    Ok(started) => Fact::Spawned { identity: started.identity, notes: started.notes },
+                    Err(failure) => Fact::SpawnFailed(failure),
+                },
+            };
+            let _ = observations.send(Observation { app: launch.app.clone(), run: launch.run, fact }).await;
+        });
+    }
+
+    fn hook(&self, launch: Arc<Launch>, index: u32, argv: Vec<String>, timeout: Duration) {
+        let (runner, observations, hooks) = (self.runner.clone(), self.observations.clone(), self.hooks.clone());
+        let cancelled = CancellationToken::new();
+        hooks.lock().unwrap_or_else(PoisonError::into_inner).insert(launch.app.clone(), cancelled.clone());
+        self.tasks.spawn(async move {
+            // Dropping the run kills the hook's tree.
+            let output = tokio::select! {
+                output = runner.run(&launch, &argv, timeout, true) => Some(output),
+                () = cancelled.cancelled() => None,
+            };
+            hooks.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch.app);
+            let result = match output {
+                None => Err(HookFailure { text: "was cancelled".into(), last_log: Vec::new() }),
+                Some(output) => match output.result {
+                    Ok(ExitOutcome::Code(0)) => Ok(()),
+                    Ok(outcome) => Err(HookFailure { text: outcome.reason().text, last_log: output.last_log }),
+                    Err(text) => Err(HookFailure { text, last_log: output.last_log }),
+                },
+            };
+            let fact = Fact::HookEnded { index, result };
+            let _ = observations.send(Observation { app: launch.app.clone(), run: launch.run, fact }).await;
+        });
+    }
+}

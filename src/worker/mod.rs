@@ -1,0 +1,122 @@
+//! The worker: carries out orders on one host and tells what is.
+//!
+//! This file is the handle that the other rooms hold and the way to start the worker; `run.rs` is the loop, `act.rs`
+//! its hands.
+
+mod act;
+mod run;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nbs_core::environment::{Environment, Settings};
+use nbs_core::name::RuntimeName;
+use nbs_core::observation::Observation;
+use nbs_core::order::Report;
+use nbs_core::recipe::Recipe;
+use nbs_core::record::LedgerRow;
+use nbs_core::time::Mono;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::{Clock, CommandRunner, LogReader, ObservationSender, OrderSlip, Prober, ProcessControl, Record};
+use crate::worker::act::Hands;
+use crate::worker::run::Loop;
+
+/// Where the worker gets its recipes from.
+pub trait RecipeSource: Send + Sync + 'static {
+    /// The recipes as last read.
+    fn recipes(&self) -> BTreeMap<RuntimeName, Arc<Recipe>>;
+}
+
+/// What the loop listens to.
+pub(crate) struct Inbox {
+    observations: mpsc::Receiver<Observation>,
+    orders: mpsc::Receiver<OrderSlip>,
+    recipes: mpsc::Receiver<()>,
+}
+
+/// Everything a worker is made of.
+pub struct Parts {
+    /// What does not change.
+    pub settings: Settings,
+    /// Runs processes.
+    pub control: Arc<dyn ProcessControl>,
+    /// Runs commands.
+    pub runner: Arc<dyn CommandRunner>,
+    /// Asks instances how they are.
+    pub prober: Arc<dyn Prober>,
+    /// The ledger.
+    pub record: Arc<dyn Record>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The recipes.
+    pub recipes: Arc<dyn RecipeSource>,
+    /// What apps wrote.
+    pub logs: Arc<dyn LogReader>,
+    /// Where adapters send what they observe, for facts that arise in the worker itself.
+    pub observation_sender: ObservationSender,
+    /// The other end of it.
+    pub observations: mpsc::Receiver<Observation>,
+    /// Orders of the entry.
+    pub orders: mpsc::Receiver<OrderSlip>,
+    /// Reports to the entry.
+    pub reports: mpsc::Sender<Report>,
+}
+
+/// The way to the worker of this host. Cheap to clone.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    logs: Arc<dyn LogReader>,
+    recipes_changed: mpsc::Sender<()>,
+}
+
+impl WorkerHandle {
+    /// A handle without a worker behind it, for tests of rooms that hold one.
+    pub fn detached(logs: Arc<dyn LogReader>) -> Self {
+        let (recipes_changed, _) = mpsc::channel(1);
+        Self { logs, recipes_changed }
+    }
+
+    /// What apps wrote.
+    pub fn logs(&self) -> &dyn LogReader {
+        &*self.logs
+    }
+
+    /// The same, to keep.
+    pub fn log_reader(&self) -> Arc<dyn LogReader> {
+        self.logs.clone()
+    }
+
+    /// Says that the recipes were read again and are other than before.
+    pub async fn recipes_changed(&self) {
+        let _ = self.recipes_changed.send(()).await;
+    }
+}
+
+/// Starts a worker: it adopts what former daemons left, reports it, and then follows orders until `shutdown`.
+/// Returns when adoption is done; the future that is returned is the loop, to be spawned by the caller.
+pub async fn start(
+    parts: Parts,
+    rows: Vec<LedgerRow>,
+    same_boot: bool,
+    shutdown: CancellationToken,
+) -> (WorkerHandle, impl Future<Output = ()> + Send) {
+    let (recipes_changed, recipes) = mpsc::channel(1);
+    let brain = Environment::new(parts.settings, parts.recipes.recipes(), rows);
+    let mut worker = Loop {
+        brain,
+        hands: Hands::new(parts.control, parts.runner, parts.prober, parts.observation_sender),
+        record: parts.record,
+        clock: parts.clock,
+        recipes: parts.recipes,
+        reports: parts.reports,
+        inbox: Inbox { observations: parts.observations, orders: parts.orders, recipes },
+        unwritten: BTreeMap::new(),
+        unwritten_told: false,
+        retry_at: None,
+        renew_at: Mono::default(),
+    };
+    worker.recover(same_boot).await;
+    (WorkerHandle { logs: parts.logs, recipes_changed }, worker.run(shutdown))
+}
