@@ -15,6 +15,7 @@ use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
 use nbs_core::observation::{Identity, Observation, SpawnFailure};
 use nbs_core::order::Order;
+use nbs_core::recipe::Adapter;
 use nbs_core::record::{Change, Recovered};
 use nbs_core::signal::Signal;
 use nbs_core::time::{Mono, Now, Wall};
@@ -60,6 +61,8 @@ pub struct Known {
     pub run: Run,
     /// Its process, if the ledger got to know it.
     pub identity: Option<Identity>,
+    /// Who runs it.
+    pub adapter: Adapter,
 }
 
 /// What was found of former lives at the start of the daemon.
@@ -74,6 +77,9 @@ pub struct Found {
 /// Starts, signals and watches processes (or units).
 ///
 /// Facts sent to the `ObservationSender`: `Exited` once for each life started or adopted, `TreeGone` after `kill_tree`.
+/// An adapter that repairs crashes by itself tells `Restarting` and `Restarted` instead of `Exited` as long as it does,
+/// and `Readiness(Ready)` for a `notify` launch. A life that ended or was repaired while no daemon watched is among
+/// `Found::alive`, and its fact follows.
 pub trait ProcessControl: Send + Sync + 'static {
     /// Starts a process. Returns when the program was executed (or could not be).
     fn start<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Started, SpawnFailure>>;

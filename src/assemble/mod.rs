@@ -18,6 +18,7 @@ use std::time::Duration;
 use nbs_core::environment::Settings;
 use nbs_core::id::OperationId;
 use nbs_core::launch::Places;
+use nbs_core::recipe::Adapter;
 use nbs_core::time::Now;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -173,15 +174,14 @@ impl Daemon {
         );
         let (observation_sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
         let control = Arc::new(processes(config, instance.to_string(), boot.clone(), observation_sender.clone())?);
+        let processes = worker::Host { control: control.clone(), runner: control.clone(), logs: control.clone() };
         let parts = worker::Parts {
-            settings: settings(config, boot),
-            control: control.clone(),
-            runner: control.clone(),
-            prober: Arc::new(Probes::new(observation_sender.clone(), control.clone())),
+            settings: settings(config, boot, Adapter::Process),
+            adapters: worker::Adapters { process: processes.clone(), systemd: processes },
+            prober: Arc::new(Probes::new(observation_sender.clone(), control)),
             record: record.clone(),
             clock: clock.clone(),
             recipes: recipes.clone(),
-            logs: control,
             observation_sender,
             observations,
             orders,
@@ -278,7 +278,7 @@ fn sample(usage: UsageSampler, config: &Config, entry: EntryHandle, end: Cancell
     tokio::spawn(usage.run(interval, list, end.cancelled_owned()))
 }
 
-fn settings(config: &Config, boot: String) -> Settings {
+fn settings(config: &Config, boot: String, adapter: Adapter) -> Settings {
     Settings {
         places: Places {
             state_root: directories::of_apps(&config.state_dir),
@@ -290,6 +290,7 @@ fn settings(config: &Config, boot: String) -> Settings {
         concurrent_starts: u32::try_from(config.environment.concurrent_starts).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_string(),
         boot,
+        adapter,
     }
 }
 

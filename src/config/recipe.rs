@@ -15,6 +15,7 @@ use nbs_core::name::RuntimeName;
 use nbs_core::recipe::{Adapter, Listen, Recipe};
 use nbs_core::spec::Limits;
 use nbs_core::template::{Placeholder, Template, TemplateError};
+use nbs_core::unit::Sandbox;
 use nix::unistd::Uid;
 
 use super::catalogue::Catalogue;
@@ -190,6 +191,8 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         max_limits: max_limits.value,
         app_id_pattern: top.parsed("app_id_pattern", app_id_pattern).map(|given| given.value),
         app_dir: app_dir.map(|given| given.value),
+        sandbox: Sandbox::Standard,
+        unit: Vec::new(),
     };
     // Checked now, so that a recipe written today works when upgrades come; nothing runs them yet.
     recipe_part::hooks(&mut top, &templates, "upgrade");

@@ -9,6 +9,7 @@ use crate::id::Run;
 use crate::launch::{Launch, Question};
 use crate::name::AppId;
 use crate::order::Report;
+use crate::recipe::Adapter;
 use crate::record::LedgerRow;
 use crate::signal::Signal;
 
@@ -73,6 +74,8 @@ pub enum Effect {
         run: Run,
         /// Which signal.
         signal: Signal,
+        /// Who runs it.
+        adapter: Adapter,
     },
     /// Kill everything of this life.
     KillTree {
@@ -80,6 +83,8 @@ pub enum Effect {
         app: AppId,
         /// Which life.
         run: Run,
+        /// Who runs it.
+        adapter: Adapter,
     },
     /// Ask until it is ready.
     WatchReady(Watch),

@@ -35,6 +35,8 @@ pub struct Settings {
     pub version: String,
     /// This boot of the host.
     pub boot: String,
+    /// What runs apps whose recipe does not say.
+    pub adapter: Adapter,
 }
 
 /// What happens to an environment.
@@ -59,6 +61,8 @@ pub struct FoundLife {
     pub run: Run,
     /// Its main process.
     pub identity: Option<Identity>,
+    /// Who runs it.
+    pub adapter: Adapter,
 }
 
 /// The worker's brain.
@@ -96,6 +100,7 @@ impl Environment {
             app: instance.row.app.clone(),
             run: instance.row.run,
             identity: instance.row.identity.clone(),
+            adapter: instance.row.adapter,
         };
         self.instances.values().map(AsRef::as_ref).filter(may_live).map(life).collect()
     }
@@ -105,10 +110,10 @@ impl Environment {
         let mut effects = Vec::new();
         let mut alive: BTreeMap<(AppId, Run), Option<Identity>> =
             alive.into_iter().map(|life| ((life.app, life.run), life.identity)).collect();
-        for FoundLife { app, run, identity } in strays {
+        for FoundLife { app, run, identity, adapter } in strays {
             // An older life of an app that is ours is ours to end; what claims an app that we do not know is only told.
             match self.instances.contains_key(&app) {
-                true => self.with_instance(now, &app, &mut effects, |instance, ctx| instance.sweep(ctx, run)),
+                true => self.with_instance(now, &app, &mut effects, |instance, ctx| instance.sweep(ctx, run, adapter)),
                 false => {
                     let pid = identity.map(|identity| identity.pid);
                     effects.push(Effect::Stray { app, run, pid });
@@ -172,7 +177,7 @@ impl Environment {
     }
 
     fn runtimes(&self) -> BTreeMap<RuntimeName, RuntimeSummary> {
-        self.recipes.values().map(|recipe| (recipe.name.clone(), summary(recipe))).collect()
+        self.recipes.values().map(|recipe| (recipe.name.clone(), summary(recipe, self.settings.adapter))).collect()
     }
 
     fn order(&mut self, now: Now, order: Order, age: Duration, effects: &mut Vec<Effect>) {
@@ -230,8 +235,8 @@ impl Environment {
         let (before, had_turn) = (instance.due(), instance.in_turn());
         let mut own = Vec::new();
         let places = &self.settings.places;
-        let recipes = &self.recipes;
-        step(instance, &mut Context { now, recipes, places, ports: &mut self.ports, effects: &mut own });
+        let (recipes, adapter) = (&self.recipes, self.settings.adapter);
+        step(instance, &mut Context { now, recipes, places, adapter, ports: &mut self.ports, effects: &mut own });
         self.turns = self.turns + usize::from(instance.in_turn()) - usize::from(had_turn);
         if let Some(due) = before {
             self.due.remove(&(due, app.clone()));
@@ -267,11 +272,11 @@ fn is_new_start(instance: &Instance, order: &Order) -> bool {
     matches!(&order.goal, Goal::Run(goal) if goal.start_seq > begun)
 }
 
-fn summary(recipe: &Recipe) -> RuntimeSummary {
+fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
     RuntimeSummary {
         name: recipe.name.clone(),
         description: recipe.description.clone(),
-        adapter: recipe.adapter.unwrap_or(Adapter::Process),
+        adapter: recipe.adapter_on(host),
         listen: recipe.listen,
         strip_prefix: recipe.strip_prefix,
         max_limits: recipe.max_limits,

@@ -10,10 +10,11 @@ use std::time::Duration;
 use crate::id::{Generation, Run};
 use crate::name::{AppId, EnvironmentName};
 use crate::reason::{Reason, ReasonCode};
-use crate::recipe::{Check, Listen, Recipe};
+use crate::recipe::{Adapter, Check, Listen, Recipe};
 use crate::secret::SecretText;
 use crate::spec::{AppSpec, Limits};
 use crate::template::{Placeholder, Template};
+use crate::unit::UnitPlan;
 
 /// Where an instance is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,6 +63,15 @@ pub struct Launch {
     pub state_dir: PathBuf,
     /// Directory for sockets: made if missing, owned by the app's user.
     pub run_dir: PathBuf,
+    /// What its unit is to be, if it is to run as one; else it is a child process.
+    pub unit: Option<Box<UnitPlan>>,
+}
+
+impl Launch {
+    /// The adapter it is for.
+    pub fn adapter(&self) -> Adapter {
+        if self.unit.is_some() { Adapter::Systemd } else { Adapter::Process }
+    }
 }
 
 impl fmt::Debug for Launch {
@@ -153,6 +163,8 @@ pub struct Inputs<'a> {
     pub port: Option<u16>,
     /// The host's places.
     pub places: &'a Places,
+    /// The adapter that is to run it.
+    pub adapter: Adapter,
 }
 
 /// The search path of apps that set none.
@@ -185,7 +197,20 @@ impl Inputs<'_> {
             notify: recipe.ready.check == Check::Notify,
             run_dir: self.places.run_dir(&self.spec.name),
             state_dir,
+            unit: (self.adapter == Adapter::Systemd).then(|| Box::new(self.unit_plan())),
         })
+    }
+
+    fn unit_plan(&self) -> UnitPlan {
+        UnitPlan {
+            environment: self.places.environment.clone(),
+            generation: self.generation,
+            restart: self.recipe.restart.clone(),
+            stop: self.recipe.stop.clone(),
+            start_timeout: self.recipe.ready.max_timeout,
+            sandbox: self.recipe.sandbox,
+            settings: self.recipe.unit.clone(),
+        }
     }
 
     /// A recipe's command line (a hook, an exec probe) filled in.

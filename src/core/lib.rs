@@ -20,6 +20,7 @@ pub mod template;
 pub mod restart;
 pub mod spec;
 pub mod recipe;
+pub mod unit;
 pub mod launch;
 
 pub mod intent;

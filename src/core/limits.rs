@@ -36,6 +36,8 @@ pub const ORDER_RESEND: Duration = Duration::from_secs(5);
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Automatic attempts to find a free port before a start fails with `port_in_use`.
 pub const PORT_ATTEMPTS_MAX: u32 = 64;
+/// How long an app that nobody can ask must stay up after an automatic restart before it is said to run again.
+pub const STEADY: Duration = Duration::from_secs(1);
 /// Start timeout where the recipe names none.
 pub const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Requests held per app while it starts; a further one is answered `HOLD_FULL`.

@@ -1,5 +1,7 @@
 //! World to worker: facts from the adapters, each with the run it is about.
 
+use std::time::Duration;
+
 use crate::id::Run;
 use crate::name::AppId;
 use crate::reason::{ExitOutcome, Reason};
@@ -13,6 +15,8 @@ pub struct Identity {
     pub start_ticks: u64,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot: String,
+    /// For a unit, systemd's InvocationID (32 hexadecimal digits), which is new at every start; `start_ticks` is 0 then.
+    pub invocation: Option<String>,
 }
 
 /// A fact.
@@ -38,14 +42,36 @@ pub enum Fact {
     },
     /// It could not be started.
     SpawnFailed(SpawnFailure),
-    /// Its main process ended.
+    /// Its main process ended, and the adapter does not start it again.
     Exited {
         /// How.
         outcome: ExitOutcome,
+        /// The adapter's own account of it, where it knows more than the status: out of memory, start limit, watchdog.
+        cause: Option<Reason>,
         /// The last lines it wrote.
         last_log: Vec<String>,
         /// Whether others of its process group are still there.
         leftovers: bool,
+    },
+    /// Its main process ended, and the adapter starts it again by itself, within the same life.
+    Restarting {
+        /// Why it ended.
+        reason: Reason,
+        /// The last lines it wrote.
+        last_log: Vec<String>,
+        /// The pause before the next attempt.
+        delay: Duration,
+    },
+    /// The adapter started it again by itself, within the same life. Its end may not have been told.
+    Restarted {
+        /// Its new main process.
+        identity: Identity,
+        /// How often that happened in this life.
+        restarts: u32,
+        /// Why it had ended, where that is known and was not told.
+        reason: Option<Reason>,
+        /// The last lines of the attempt before, where they were not told.
+        last_log: Vec<String>,
     },
     /// Nothing of its tree is left.
     TreeGone,

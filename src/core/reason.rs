@@ -41,6 +41,12 @@ reason_codes! {
     ExitUnknown = "exit_unknown", "read the app's log; the process ended while the daemon was away";
     /// The kernel killed it for memory.
     OomKilled = "oom_killed", "raise limits.memory_max or give the app less to do";
+    /// systemd gave up restarting its unit.
+    StartLimit = "start_limit", "mend the cause shown before it, then `app start`";
+    /// It did not feed systemd's watchdog.
+    Watchdog = "watchdog", "the app hung: read its log, or raise WatchdogSec in the recipe's [unit]";
+    /// Its unit was stopped by someone else.
+    StoppedOutside = "stopped_outside", "stop apps with `nbsupervisor app stop`; a unit stopped with systemctl comes back";
     /// It did not become ready in time.
     StartTimeout = "start_timeout", "read the app's log; raise ready.timeout in the recipe if it is only slow";
     /// Its readiness probe said that it failed.
@@ -61,6 +67,14 @@ reason_codes! {
     BadRecipe = "bad_recipe", "run `nbsupervisor runtime check` and correct the recipe";
     /// A resource limit could not be set.
     BadLimit = "bad_limit", "lower the limit, or run the daemon with the right to set it";
+    /// systemd refused a property of the unit.
+    BadProperty = "bad_property", "correct [unit], limits or sandbox in the recipe; `nbsupervisor runtime check` helps";
+    /// A unit of that name belongs to someone else.
+    UnitConflict = "unit_conflict", "remove the other unit (`systemctl cat` shows it) or give the app another name";
+    /// systemd does not answer, or is not there.
+    SystemdUnavailable = "systemd_unavailable", "check `systemctl` and `busctl` on the host, or set adapter = \"process\" in the recipe";
+    /// The daemon may not manage units.
+    AccessDenied = "access_denied", "run the daemon as root, or as a user with a systemd user manager";
     /// The system refused to start the process.
     SpawnFailed = "spawn_failed", "see the text; often a limit of processes, memory or disk";
     /// A prepare or upgrade hook failed.
@@ -75,6 +89,13 @@ reason_codes! {
     EnvironmentSilent = "environment_silent", "check the host, its daemon and the network between";
     /// A start turn ended by its deadline.
     TurnExpired = "turn_expired", "the intent stands; look at `app why` and the environment";
+}
+
+impl ReasonCode {
+    /// Whether an end for this reason is never followed by an automatic attempt: the attempts are used up.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::StartLimit)
+    }
 }
 
 impl fmt::Display for ReasonCode {

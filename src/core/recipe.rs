@@ -8,9 +8,10 @@ use crate::restart::RestartPolicy;
 use crate::signal::Signal;
 use crate::spec::Limits;
 use crate::template::{Placeholder, Template};
+use crate::unit::{Sandbox, UnitSetting};
 
 /// What runs the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Adapter {
     /// A plain child process of the daemon.
     Process,
@@ -19,6 +20,11 @@ pub enum Adapter {
 }
 
 impl Adapter {
+    /// Reads the word on the wire.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Process, Self::Systemd].into_iter().find(|adapter| adapter.as_str() == text)
+    }
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -201,9 +207,21 @@ pub struct Recipe {
     pub max_limits: Limits,
     /// Narrows the app IDs: an anchored regular expression.
     pub app_id_pattern: Option<String>,
+    /// Sandbox of its units; the process adapter has none.
+    pub sandbox: Sandbox,
+    /// Raw properties of its units.
+    pub unit: Vec<UnitSetting>,
 }
 
 impl Recipe {
+    /// The adapter that runs it on a host whose own choice is `host`. A socket that is handed over needs a parent.
+    pub fn adapter_on(&self, host: Adapter) -> Adapter {
+        match self.listen {
+            Listen::Fd => self.adapter.unwrap_or(Adapter::Process),
+            _ => self.adapter.unwrap_or(host),
+        }
+    }
+
     /// How long a start may take at most: every hook and the last moment of readiness.
     pub fn turn_timeout(&self) -> Duration {
         self.prepare.iter().map(|hook| hook.timeout).sum::<Duration>() + self.ready.max_timeout

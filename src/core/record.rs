@@ -10,6 +10,7 @@ use crate::observation::Identity;
 use crate::order::RunGoal;
 use crate::phase::Phase;
 use crate::reason::Reason;
+use crate::recipe::Adapter;
 use crate::secret::SecretText;
 use crate::spec::AppSpec;
 use crate::time::Wall;
@@ -92,6 +93,8 @@ pub struct LedgerRow {
     pub run: Run,
     /// Spec version of that life.
     pub run_generation: Generation,
+    /// Who runs it.
+    pub adapter: Adapter,
     /// Prepare hooks that are done.
     pub hooks_done: u32,
     /// A prepare hook that was begun and has not reported its end.

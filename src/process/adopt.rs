@@ -10,6 +10,7 @@ use std::sync::Arc;
 use nbs_core::id::Run;
 use nbs_core::name::AppId;
 use nbs_core::observation::Identity;
+use nbs_core::recipe::Adapter;
 
 use crate::ports::{Found, Known};
 
@@ -68,7 +69,12 @@ pub fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Adopted {
         if let Some(pidfd) = identity::open(&mut proc, main) {
             register(inner, &app, run, main, pidfd, Progress::Stray);
         }
-        adopted.found.strays.push(Known { app, run, identity: Some(identity_of(inner, main)) });
+        adopted.found.strays.push(Known {
+            app,
+            run,
+            identity: Some(identity_of(inner, main)),
+            adapter: Adapter::Process,
+        });
     }
     adopted
 }
@@ -101,7 +107,7 @@ fn main_of(processes: &[Stat]) -> Option<Main> {
 }
 
 fn identity_of(inner: &Inner, main: Main) -> Identity {
-    Identity { pid: main.pid, start_ticks: main.start_ticks, boot: inner.boot.clone() }
+    Identity { pid: main.pid, start_ticks: main.start_ticks, boot: inner.boot.clone(), invocation: None }
 }
 
 fn remains(inner: &Inner, app: &AppId, run: Run) -> Request {

@@ -218,7 +218,8 @@ impl Inner {
             self.lives.remove(app, run);
             return Err(failure::system("watching the new process", &error));
         }
-        let identity = Identity { pid: main.pid, start_ticks: main.start_ticks, boot: self.boot.clone() };
+        let identity =
+            Identity { pid: main.pid, start_ticks: main.start_ticks, boot: self.boot.clone(), invocation: None };
         Ok(Started { identity, notes: notes(&launch) })
     }
 

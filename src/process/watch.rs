@@ -140,7 +140,7 @@ async fn tell(inner: &Inner, app: AppId, run: Run, outcome: ExitOutcome) {
     let known = inner.lives.with(&app, run, |life| (life.main, life.log_from));
     let Some((main, log_from)) = known else { return };
     let last_log = output::last_lines(&inner.logs.file(&app), log_from, LAST_LOG_LINES, LAST_LOG_LINE_MAX);
-    let fact = Fact::Exited { outcome, last_log, leftovers: group_has_members(main) };
+    let fact = Fact::Exited { outcome, cause: None, last_log, leftovers: group_has_members(main) };
     // A worker that is gone needs to hear nothing.
     let _ = inner.sender.send(Observation { app: app.clone(), run, fact }).await;
     inner.lives.with(&app, run, |life| {

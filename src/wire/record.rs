@@ -13,6 +13,7 @@ use nbs_core::observation::Identity;
 use nbs_core::order::RunGoal;
 use nbs_core::phase::Phase;
 use nbs_core::reason::{Reason, ReasonCode};
+use nbs_core::recipe::Adapter;
 use nbs_core::record::{AppLife, AppRow, KeyRow, LedgerGoal, LedgerRow, OperationRow};
 use nbs_core::secret::SecretText;
 use nbs_core::time::Wall;
@@ -348,6 +349,9 @@ struct InstanceShape {
     goal: GoalShape,
     run: String,
     run_generation: u64,
+    /// Rows from before there was a choice have none.
+    #[serde(default = "process")]
+    adapter: String,
     hooks_done: u32,
     hook_begun: bool,
     #[serde(default)]
@@ -374,6 +378,12 @@ struct IdentityShape {
     pid: u32,
     start_ticks: u64,
     boot: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invocation: Option<String>,
+}
+
+fn process() -> String {
+    Adapter::Process.as_str().into()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -401,6 +411,7 @@ pub fn write_instance(row: &LedgerRow, cipher: &dyn Cipher) -> Result<String, Ro
         pid: identity.pid,
         start_ticks: identity.start_ticks,
         boot: identity.boot.clone(),
+        invocation: identity.invocation.clone(),
     });
     write(&InstanceShape {
         v: VERSION,
@@ -411,6 +422,7 @@ pub fn write_instance(row: &LedgerRow, cipher: &dyn Cipher) -> Result<String, Ro
         goal,
         run: row.run.to_string(),
         run_generation: row.run_generation.0,
+        adapter: row.adapter.as_str().into(),
         hooks_done: row.hooks_done,
         hook_begun: row.hook_begun,
         in_turn: row.in_turn,
@@ -442,7 +454,12 @@ pub fn read_instance(text: &str, cipher: &dyn Cipher) -> Result<LedgerRow, RowEr
         GoalShape::Stop => LedgerGoal::Stop,
         GoalShape::Remove { purge_data } => LedgerGoal::Remove { purge_data },
     };
-    let identity = shape.identity.map(|i| Identity { pid: i.pid, start_ticks: i.start_ticks, boot: i.boot });
+    let identity = shape.identity.map(|i| Identity {
+        pid: i.pid,
+        start_ticks: i.start_ticks,
+        boot: i.boot,
+        invocation: i.invocation,
+    });
     let reason = match shape.reason {
         Some(reason) => Some(Reason::new(word("reason", &reason.code, ReasonCode::parse(&reason.code))?, reason.text)),
         None => None,
@@ -454,6 +471,7 @@ pub fn read_instance(text: &str, cipher: &dyn Cipher) -> Result<LedgerRow, RowEr
         goal,
         run: word("run", &shape.run, Run::parse(&shape.run))?,
         run_generation: Generation(shape.run_generation),
+        adapter: word("adapter", &shape.adapter, Adapter::parse(&shape.adapter))?,
         hooks_done: shape.hooks_done,
         hook_begun: shape.hook_begun,
         in_turn: shape.in_turn,

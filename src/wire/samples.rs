@@ -13,6 +13,7 @@ use nbs_core::order::RunGoal;
 use nbs_core::phase::Phase;
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::reason::{Reason, ReasonCode};
+use nbs_core::recipe::Adapter;
 use nbs_core::record::{AppLife, AppRow, KeyRow, LedgerGoal, LedgerRow, OperationRow};
 use nbs_core::secret::SecretText;
 use nbs_core::spec::{AppSpec, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
@@ -180,11 +181,8 @@ fn ledger_goal() -> impl Strategy<Value = LedgerGoal> {
 
 /// Any instance of a ledger.
 pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
-    let identity = (any::<u32>(), any::<u64>(), any::<String>()).prop_map(|(pid, start_ticks, boot)| Identity {
-        pid,
-        start_ticks,
-        boot,
-    });
+    let identity = (any::<u32>(), any::<u64>(), any::<String>(), option::of(any::<String>()))
+        .prop_map(|(pid, start_ticks, boot, invocation)| Identity { pid, start_ticks, boot, invocation });
     let reason = (select(ReasonCode::ALL), any::<String>()).prop_map(|(code, text)| Reason::new(code, text));
     let rest = (option::of(any::<u16>()), option::of(identity), select(Phase::ALL), option::of(reason));
     let numbers = (any::<[u64; 6]>(), any::<[u32; 3]>(), any::<bool>(), vec(any::<String>(), 0..3));
@@ -198,6 +196,7 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
             goal,
             run: Run { seq: Seq(run), attempt: small[0] },
             run_generation: Generation(run_generation),
+            adapter: if hook_begun { Adapter::Process } else { Adapter::Systemd },
             hooks_done: small[1],
             hook_begun,
             in_turn: !hook_begun,

@@ -15,15 +15,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ports::{CommandRunner, ObservationSender, Prober, ProcessControl};
+use crate::ports::{ObservationSender, Prober};
+use crate::worker::adapters::{Adapters, Logs, needs_notify_socket};
 
 /// Starts in the hands of the adapter at one time. More than twice the cores of a small host gains nothing.
 const STARTS_AT_ONCE: usize = 8;
 
 /// The ports, and the tasks that use them.
 pub(super) struct Hands {
-    pub(super) control: Arc<dyn ProcessControl>,
-    pub(super) runner: Arc<dyn CommandRunner>,
+    pub(super) adapters: Adapters,
+    pub(super) logs: Arc<Logs>,
     pub(super) prober: Arc<dyn Prober>,
     observations: ObservationSender,
     starts: Arc<Semaphore>,
@@ -33,13 +34,13 @@ pub(super) struct Hands {
 
 impl Hands {
     pub(super) fn new(
-        control: Arc<dyn ProcessControl>,
-        runner: Arc<dyn CommandRunner>,
+        adapters: Adapters,
+        logs: Arc<Logs>,
         prober: Arc<dyn Prober>,
         observations: ObservationSender,
     ) -> Self {
         let starts = Arc::new(Semaphore::new(STARTS_AT_ONCE));
-        Self { control, runner, prober, observations, starts, hooks: Arc::default(), tasks: TaskTracker::new() }
+        Self { adapters, logs, prober, observations, starts, hooks: Arc::default(), tasks: TaskTracker::new() }
     }
 
     /// Tells the loop a fact that arose here.
@@ -59,12 +60,12 @@ impl Hands {
                 let token = self.hooks.lock().unwrap_or_else(PoisonError::into_inner).get(&app).cloned();
                 token.inspect(CancellationToken::cancel);
             }
-            Effect::Signal { app, run, signal } => {
-                let control = self.control.clone();
+            Effect::Signal { app, run, signal, adapter } => {
+                let control = self.adapters.of(adapter).control.clone();
                 self.tasks.spawn(async move { control.signal(&app, run, signal).await });
             }
-            Effect::KillTree { app, run } => {
-                let control = self.control.clone();
+            Effect::KillTree { app, run, adapter } => {
+                let control = self.adapters.of(adapter).control.clone();
                 self.tasks.spawn(async move { control.kill_tree(&app, run).await });
             }
             Effect::WatchReady(watch) => self.prober.watch_ready(watch),
@@ -72,9 +73,9 @@ impl Hands {
             Effect::AskVersion { launch, question } => self.prober.ask_version(launch, question),
             Effect::Unwatch(app) => self.prober.unwatch(&app),
             Effect::CleanUp { app, run, purge_data } => {
-                let (control, observations) = (self.control.clone(), self.observations.clone());
+                let (adapters, observations) = (self.adapters.clone(), self.observations.clone());
                 self.tasks.spawn(async move {
-                    if let Err(error) = control.clean_up(&app, purge_data).await {
+                    if let Err(error) = adapters.clean_up(&app, purge_data).await {
                         tracing::warn!(app = %app, %error, "not everything of a removed app could be cleaned up");
                     }
                     let _ = observations.send(Observation { app, run, fact: Fact::CleanedUp }).await;
@@ -89,11 +90,13 @@ impl Hands {
     }
 
     fn spawn(&self, launch: Arc<Launch>) {
-        let (control, prober, starts) = (self.control.clone(), self.prober.clone(), self.starts.clone());
+        self.logs.runs(&launch.app, launch.adapter());
+        let control = self.adapters.of(launch.adapter()).control.clone();
+        let (prober, starts) = (self.prober.clone(), self.starts.clone());
         let observations = self.observations.clone();
         self.tasks.spawn(async move {
             let _permit = starts.acquire().await;
-            let prepared = if launch.notify { prober.open_notify(&launch) } else { Ok(()) };
+            let prepared = if needs_notify_socket(&launch) { prober.open_notify(&launch) } else { Ok(()) };
             let fact = match prepared {
                 Err(why) => Fact::SpawnFailed(SpawnFailure {
                     reason: Reason::new(ReasonCode::SpawnFailed, format!("its notify socket cannot be made: {why}")),
@@ -109,7 +112,9 @@ impl Hands {
     }
 
     fn hook(&self, launch: Arc<Launch>, index: u32, argv: Vec<String>, timeout: Duration) {
-        let (runner, observations, hooks) = (self.runner.clone(), self.observations.clone(), self.hooks.clone());
+        self.logs.runs(&launch.app, launch.adapter());
+        let runner = self.adapters.of(launch.adapter()).runner.clone();
+        let (observations, hooks) = (self.observations.clone(), self.hooks.clone());
         let cancelled = CancellationToken::new();
         hooks.lock().unwrap_or_else(PoisonError::into_inner).insert(launch.app.clone(), cancelled.clone());
         self.tasks.spawn(async move {

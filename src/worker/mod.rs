@@ -4,6 +4,7 @@
 //! its hands.
 
 mod act;
+mod adapters;
 mod run;
 
 use std::collections::BTreeMap;
@@ -19,9 +20,12 @@ use nbs_core::time::Mono;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Clock, CommandRunner, LogReader, ObservationSender, OrderSlip, Prober, ProcessControl, Record};
+use crate::ports::{Clock, LogReader, ObservationSender, OrderSlip, Prober, Record};
 use crate::worker::act::Hands;
+use crate::worker::adapters::Logs;
 use crate::worker::run::Loop;
+
+pub use adapters::{Adapters, Host};
 
 /// Where the worker gets its recipes from.
 pub trait RecipeSource: Send + Sync + 'static {
@@ -40,10 +44,8 @@ pub(crate) struct Inbox {
 pub struct Parts {
     /// What does not change.
     pub settings: Settings,
-    /// Runs processes.
-    pub control: Arc<dyn ProcessControl>,
-    /// Runs commands.
-    pub runner: Arc<dyn CommandRunner>,
+    /// Run processes or units, and commands.
+    pub adapters: Adapters,
     /// Asks instances how they are.
     pub prober: Arc<dyn Prober>,
     /// The ledger.
@@ -52,8 +54,6 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// The recipes.
     pub recipes: Arc<dyn RecipeSource>,
-    /// What apps wrote.
-    pub logs: Arc<dyn LogReader>,
     /// Where adapters send what they observe, for facts that arise in the worker itself.
     pub observation_sender: ObservationSender,
     /// The other end of it.
@@ -103,10 +103,14 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> (WorkerHandle, impl Future<Output = ()> + Send) {
     let (recipes_changed, recipes) = mpsc::channel(1);
+    let logs = Arc::new(Logs::new(parts.adapters.clone()));
+    for row in &rows {
+        logs.runs(&row.app, row.adapter);
+    }
     let brain = Environment::new(parts.settings, parts.recipes.recipes(), rows);
     let mut worker = Loop {
         brain,
-        hands: Hands::new(parts.control, parts.runner, parts.prober, parts.observation_sender),
+        hands: Hands::new(parts.adapters, logs.clone(), parts.prober, parts.observation_sender),
         record: parts.record,
         clock: parts.clock,
         recipes: parts.recipes,
@@ -118,5 +122,5 @@ pub async fn start(
         renew_at: Mono::default(),
     };
     worker.recover(same_boot).await;
-    (WorkerHandle { logs: parts.logs, recipes_changed }, worker.run(shutdown))
+    (WorkerHandle { logs, recipes_changed }, worker.run(shutdown))
 }

@@ -48,9 +48,16 @@ impl Loop {
     /// Finds what former daemons left, takes it up, and tells the entry. Before this returns nothing is started.
     pub(super) async fn recover(&mut self, same_boot: bool) {
         let known = self.brain.expected_lives().into_iter();
-        let known = known.map(|life| Known { app: life.app, run: life.run, identity: life.identity }).collect();
-        let Found { alive, strays } = self.hands.control.adopt(known).await;
-        let life = |known: Known| FoundLife { app: known.app, run: known.run, identity: known.identity };
+        let known = known
+            .map(|life| Known { app: life.app, run: life.run, identity: life.identity, adapter: life.adapter })
+            .collect();
+        let Found { alive, strays } = self.hands.adapters.adopt(known).await;
+        let life = |known: Known| FoundLife {
+            app: known.app,
+            run: known.run,
+            identity: known.identity,
+            adapter: known.adapter,
+        };
         let (alive, strays): (Vec<_>, Vec<_>) =
             (alive.into_iter().map(life).collect(), strays.into_iter().map(life).collect());
         tracing::info!(adopted = alive.len(), strays = strays.len(), "looked for apps of an earlier daemon");

@@ -83,6 +83,7 @@ impl Rig {
             notify: false,
             state_dir: self.dir.path().join("state"),
             run_dir: self.dir.path().join("crm"),
+            unit: None,
         })
     }
 

@@ -5,13 +5,14 @@ use std::process::{Command, Stdio};
 use nbs_core::launch::Launch;
 use nbs_core::observation::Identity;
 use nbs_core::reason::ExitOutcome;
+use nbs_core::recipe::Adapter;
 use nbs_core::signal::Signal;
 use nbsupervisor::ports::{Known, ProcessControl};
 
 use crate::bench::{Bench, alive, app, eventually, run};
 
 fn known(name: &str, seq: u64, identity: Option<Identity>) -> Known {
-    Known { app: app(name), run: run(seq), identity }
+    Known { app: app(name), run: run(seq), identity, adapter: Adapter::Process }
 }
 
 #[tokio::test]
@@ -40,8 +41,8 @@ async fn a_reused_number_is_never_touched() {
     let pid = stranger.id();
     let boot = bench.options.boot.clone();
     let right = alive(pid).unwrap();
-    let wrong = known("a", 1, Some(Identity { pid, start_ticks: right - 1, boot }));
-    let earlier = known("b", 1, Some(Identity { pid, start_ticks: right, boot: "another".into() }));
+    let wrong = known("a", 1, Some(Identity { pid, start_ticks: right - 1, boot, invocation: None }));
+    let earlier = known("b", 1, Some(Identity { pid, start_ticks: right, boot: "another".into(), invocation: None }));
     let found = bench.processes().adopt(vec![wrong, earlier]).await;
     assert_eq!((found.alive, found.strays), (vec![], vec![]));
     for name in ["a", "b"] {
@@ -109,7 +110,8 @@ fn foreign(bench: &Bench, script: &str) -> (std::process::Child, Identity) {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(parent.stdout.take().unwrap()), &mut line).unwrap();
     let pid = line.trim().parse().unwrap();
-    let identity = Identity { pid, start_ticks: alive(pid).unwrap(), boot: bench.options.boot.clone() };
+    let identity =
+        Identity { pid, start_ticks: alive(pid).unwrap(), boot: bench.options.boot.clone(), invocation: None };
     (parent, identity)
 }
 
@@ -140,8 +142,12 @@ async fn the_status_of_somebody_elses_child_is_known_where_the_kernel_keeps_it()
 async fn a_zombie_counts_as_gone() {
     let bench = Bench::new();
     let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-    let identity =
-        Identity { pid: child.id(), start_ticks: alive(child.id()).unwrap(), boot: bench.options.boot.clone() };
+    let identity = Identity {
+        pid: child.id(),
+        start_ticks: alive(child.id()).unwrap(),
+        boot: bench.options.boot.clone(),
+        invocation: None,
+    };
     child.kill().unwrap();
     eventually(|| alive(child.id()).is_none().then_some(())).await;
     assert!(bench.processes().adopt(vec![known("a", 1, Some(identity))]).await.alive.is_empty());

@@ -85,6 +85,7 @@ impl Bench {
             notify: false,
             state_dir,
             run_dir: self.options.run_root.join(name),
+            unit: None,
         }
     }
 
@@ -114,7 +115,7 @@ impl Bench {
 
     pub async fn exit(&mut self, name: &str, life: Run) -> (ExitOutcome, Vec<String>, bool) {
         self.fact(|seen| match &seen.fact {
-            Fact::Exited { outcome, last_log, leftovers } if seen.app == app(name) && seen.run == life => {
+            Fact::Exited { outcome, last_log, leftovers, .. } if seen.app == app(name) && seen.run == life => {
                 Some((*outcome, last_log.clone(), *leftovers))
             }
             _ => None,

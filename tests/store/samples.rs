@@ -11,6 +11,7 @@ use nbs_core::observation::Identity;
 use nbs_core::order::RunGoal;
 use nbs_core::phase::Phase;
 use nbs_core::reason::{Reason, ReasonCode};
+use nbs_core::recipe::Adapter;
 use nbs_core::record::{AppLife, AppRow, Change, KeyRow, LedgerGoal, LedgerRow, OperationRow, Recovered};
 use nbs_core::secret::SecretText;
 use nbs_core::spec::AppSpec;
@@ -89,11 +90,12 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
         goal: LedgerGoal::Run(goal),
         run: Run { seq: Seq(seq), attempt: 2 },
         run_generation: Generation(1),
+        adapter: Adapter::Process,
         hooks_done: 1,
         hook_begun: false,
         in_turn: true,
         port: Some(20_001),
-        identity: Some(Identity { pid: 4711, start_ticks: 99, boot: "b".into() }),
+        identity: Some(Identity { pid: 4711, start_ticks: 99, boot: "b".into(), invocation: None }),
         phase: Phase::Running,
         since: Wall(3),
         reason: Some(Reason::new(ReasonCode::ExitStatus, "exited with status 1")),

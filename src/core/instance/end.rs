@@ -5,23 +5,26 @@ use std::time::Duration;
 use crate::effect::Effect;
 use crate::phase::Phase;
 use crate::quantity::format_duration;
-use crate::reason::{ExitOutcome, Reason, ReasonCode};
+use crate::reason::{Reason, ReasonCode};
 use crate::restart::{self, Restart};
 use crate::time::Wall;
 
-use super::{Context, Instance, Stop, Then};
+use super::{Context, End, Instance, Stop, Then};
 
 impl Instance {
-    pub(super) fn exited(
-        &mut self,
-        ctx: &mut Context<'_>,
-        outcome: ExitOutcome,
-        last_log: Vec<String>,
-        leftovers: bool,
-    ) {
+    pub(super) fn exited(&mut self, ctx: &mut Context<'_>, end: End) {
+        let End { outcome, cause, last_log, leftovers } = end;
         let run = self.row.run;
-        let kill_rest = Effect::KillTree { app: self.row.app.clone(), run };
+        let kill_rest = Effect::KillTree { app: self.row.app.clone(), run, adapter: self.row.adapter };
         match self.row.phase {
+            Phase::Backoff if self.repairing => {
+                // The adapter does not start it again after all.
+                self.enter(ctx, Phase::Backoff);
+                self.sweeping.extend(leftovers.then_some(run));
+                ctx.effects.push(kill_rest);
+                let reason = cause.or_else(|| self.row.reason.clone()).unwrap_or_else(|| outcome.reason());
+                self.end_of_life(ctx, reason, true, Duration::ZERO);
+            }
             Phase::Spawning | Phase::Starting | Phase::Running => {
                 let was_running = self.row.phase == Phase::Running;
                 let lasted = if self.row.identity.is_some() { ctx.now.mono.since(self.began) } else { Duration::ZERO };
@@ -30,12 +33,13 @@ impl Instance {
                 self.sweeping.extend(leftovers.then_some(run));
                 ctx.effects.push(Effect::Unwatch(self.row.app.clone()));
                 ctx.effects.push(kill_rest);
-                let mut reason = outcome.reason();
-                if !was_running {
+                let given_up = cause.as_ref().is_some_and(|cause| cause.code.is_final());
+                let mut reason = cause.unwrap_or_else(|| outcome.reason());
+                if !was_running && !given_up {
                     reason.text.push_str(" before it was ready");
                 }
                 let failed = restart::is_failure(outcome) || !was_running;
-                self.crash(ctx, reason, failed, lasted);
+                self.end_of_life(ctx, reason, failed, lasted);
             }
             Phase::Stopping => {
                 self.row.identity = None;
@@ -48,6 +52,13 @@ impl Instance {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn end_of_life(&mut self, ctx: &mut Context<'_>, reason: Reason, failed: bool, lasted: Duration) {
+        match reason.code.is_final() {
+            true => self.fail(ctx, reason),
+            false => self.crash(ctx, reason, failed, lasted),
         }
     }
 
@@ -129,16 +140,16 @@ impl Instance {
     pub(super) fn stop_step(&mut self, ctx: &mut Context<'_>) {
         let recipe = self.recipe.clone().or_else(|| ctx.recipe_of(&self.row.goal));
         let steps = recipe.map(|recipe| recipe.stop.clone()).unwrap_or_default();
-        let (app, run) = (self.row.app.clone(), self.row.run);
+        let (app, run, adapter) = (self.row.app.clone(), self.row.run, self.row.adapter);
         let Some(stop) = &mut self.stop else { return };
         match steps.0.get(stop.step) {
             Some((signal, time)) => {
                 self.due = Some(ctx.now.mono.after(*time));
-                ctx.effects.push(Effect::Signal { app, run, signal: *signal });
+                ctx.effects.push(Effect::Signal { app, run, signal: *signal, adapter });
             }
             None => {
                 stop.killing = true;
-                ctx.effects.push(Effect::KillTree { app, run });
+                ctx.effects.push(Effect::KillTree { app, run, adapter });
             }
         }
     }
@@ -177,6 +188,7 @@ impl Instance {
         }
         self.due = None;
         self.next_attempt = None;
+        self.repairing = false;
         self.row.phase = phase;
         self.row.since = ctx.now.wall;
         self.changed = true;

@@ -15,6 +15,7 @@
 //! order was given (`fleet`).
 
 mod end;
+mod repair;
 mod recover;
 mod start;
 
@@ -30,7 +31,7 @@ use crate::observation::Fact;
 use crate::order::{InstanceReport, Report, RunGoal};
 use crate::phase::Phase;
 use crate::port_book::PortBook;
-use crate::reason::Reason;
+use crate::reason::{ExitOutcome, Reason};
 use crate::recipe::{Adapter, Check, Recipe};
 use crate::record::{LedgerGoal, LedgerRow};
 use crate::restart::RestartHistory;
@@ -41,6 +42,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Now,
     pub(crate) recipes: &'a BTreeMap<RuntimeName, Arc<Recipe>>,
     pub(crate) places: &'a Places,
+    /// What runs apps whose recipe does not say.
+    pub(crate) adapter: Adapter,
     pub(crate) ports: &'a mut PortBook,
     pub(crate) effects: &'a mut Vec<Effect>,
 }
@@ -64,6 +67,14 @@ enum Then {
     Start,
     /// The restart policy: the stop was our own answer to a failure.
     Crash(Reason),
+}
+
+/// An end that the adapter told.
+struct End {
+    outcome: ExitOutcome,
+    cause: Option<Reason>,
+    last_log: Vec<String>,
+    leftovers: bool,
 }
 
 /// What an app left is cleaned up before it is forgotten, so that a crash in between does not forget the rest.
@@ -101,6 +112,8 @@ pub struct Instance {
     version: Option<String>,
     notes: Vec<String>,
     next_attempt: Option<Wall>,
+    /// Its end was told, and the adapter starts it again by itself: there is nothing to spawn.
+    repairing: bool,
     /// Lives whose leftovers must be gone before the next spawn.
     sweeping: BTreeSet<Run>,
     /// How far the cleaning up after a removal is.
@@ -119,6 +132,7 @@ impl Instance {
             goal: LedgerGoal::Stop,
             run: Run::default(),
             run_generation: Generation(0),
+            adapter: Adapter::Process,
             hooks_done: 0,
             hook_begun: false,
             in_turn: false,
@@ -150,6 +164,7 @@ impl Instance {
             version: None,
             notes: Vec::new(),
             next_attempt: None,
+            repairing: false,
             sweeping: BTreeSet::new(),
             cleaning: Cleaning::NotBegun,
             changed: false,
@@ -213,6 +228,7 @@ impl Instance {
     fn start_or_restart(&mut self, ctx: &mut Context<'_>) {
         self.row.in_turn = true;
         match self.row.phase {
+            Phase::Backoff if self.repairing => self.begin_stop(ctx, Then::Start),
             Phase::Stopped | Phase::Failed | Phase::Backoff => self.begin(ctx),
             Phase::Stopping => self.stop_then(Then::Start),
             Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
@@ -224,6 +240,7 @@ impl Instance {
     fn come_to_rest(&mut self, ctx: &mut Context<'_>) {
         self.row.in_turn = false;
         match self.row.phase {
+            Phase::Backoff if self.repairing => self.begin_stop(ctx, Then::Rest),
             Phase::Stopped | Phase::Failed | Phase::Backoff if self.sweeping.is_empty() => self.rest(ctx, None),
             // Leftovers of the last life must be gone before "stopped" is true.
             Phase::Stopped | Phase::Failed | Phase::Backoff => {
@@ -251,9 +268,15 @@ impl Instance {
         match fact {
             Fact::Spawned { identity, notes } => self.spawned(ctx, identity, notes),
             Fact::SpawnFailed(failure) => self.spawn_failed(ctx, failure),
-            Fact::Exited { outcome, last_log, leftovers } => self.exited(ctx, outcome, last_log, leftovers),
+            Fact::Exited { outcome, cause, last_log, leftovers } => {
+                self.exited(ctx, End { outcome, cause, last_log, leftovers })
+            }
+            Fact::Restarting { reason, last_log, delay } => self.restarting(ctx, reason, last_log, delay),
+            Fact::Restarted { identity, restarts, reason, last_log } => {
+                self.restarted(ctx, identity, restarts, reason, last_log);
+            }
             Fact::TreeGone => {
-                if self.row.phase == Phase::Stopping && self.stop.as_ref().is_some_and(|stop| stop.killing) {
+                if self.row.phase == Phase::Stopping && self.is_killing() {
                     self.finish_stop(ctx);
                 }
             }
@@ -303,8 +326,8 @@ impl Instance {
             in_turn: self.row.in_turn,
             reason: row.reason.clone(),
             since: row.since,
-            pid: row.identity.as_ref().map(|identity| identity.pid),
-            adapter: Adapter::Process,
+            pid: row.identity.as_ref().map(|identity| identity.pid).filter(|pid| *pid != 0),
+            adapter: row.adapter,
             address,
             strip_prefix: self.recipe.as_ref().is_none_or(|recipe| recipe.strip_prefix),
             restarts: row.restarts,
@@ -326,6 +349,7 @@ fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Recipe, places:
         run: row.run,
         port: row.port,
         places,
+        adapter: row.adapter,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::id::Run;
 use crate::observation::Identity;
 use crate::phase::Phase;
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
+use crate::recipe::Adapter;
 use crate::record::LedgerGoal;
 
 use super::{Context, Instance, Stop, Then};
@@ -30,7 +31,7 @@ impl Instance {
 
     pub(super) fn adopt(&mut self, ctx: &mut Context<'_>, was: Phase) {
         // The launch is derived anew for probes; the port is the one it was started with.
-        let launched = self.make_launch(ctx).is_ok();
+        let launched = self.make_launch(ctx, self.row.adapter).is_ok();
         let LedgerGoal::Run(goal) = &self.row.goal else {
             self.row.phase = Phase::Running;
             return self.begin_stop(ctx, Then::Rest);
@@ -47,7 +48,7 @@ impl Instance {
                 let reason = kept.unwrap_or_else(|| Reason::new(ReasonCode::ExitUnknown, text));
                 self.begin_stop(ctx, Then::Crash(reason));
             }
-            Phase::Spawning | Phase::Starting if launched => {
+            Phase::Spawning | Phase::Starting | Phase::Backoff if launched => {
                 self.wait_for_ready(ctx, true);
             }
             _ => {
@@ -79,7 +80,8 @@ impl Instance {
                 };
                 self.row.in_turn = then == Then::Start;
                 self.stop = Some(Stop { step: 0, killing: true, then });
-                ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run: self.row.run });
+                let (app, run, adapter) = (self.row.app.clone(), self.row.run, self.row.adapter);
+                ctx.effects.push(Effect::KillTree { app, run, adapter });
             }
             _ if !wants_run => self.rest(ctx, None),
             // The spawn was remembered and never happened, or its process is gone: a new life, no failure counted.
@@ -103,13 +105,13 @@ impl Instance {
 
     /// Children of the life that is gone may still be there; the next one waits until they are not.
     fn sweep_first(&mut self, ctx: &mut Context<'_>) {
-        self.sweep(ctx, self.row.run);
+        self.sweep(ctx, self.row.run, self.row.adapter);
     }
 
     /// Something of another life of this app was found: it goes before a next one begins.
-    pub(crate) fn sweep(&mut self, ctx: &mut Context<'_>, run: Run) {
+    pub(crate) fn sweep(&mut self, ctx: &mut Context<'_>, run: Run, adapter: Adapter) {
         self.sweeping.insert(run);
-        ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run });
+        ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run, adapter });
     }
 
     pub(super) fn hook_interrupted(&mut self, ctx: &mut Context<'_>) {

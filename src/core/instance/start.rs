@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::effect::{Effect, VersionQuestion, Watch};
 use crate::id::Run;
-use crate::launch::Launch;
+use crate::launch::{Launch, Question};
 use crate::limits;
 use crate::observation::{Answer, HookFailure, Identity, SpawnFailure, SpawnFailureKind};
 use crate::phase::Phase;
 use crate::quantity::short_duration;
 use crate::reason::{Reason, ReasonCode};
-use crate::recipe::VersionProbe;
+use crate::recipe::{Adapter, Check, VersionProbe};
 use crate::record::LedgerGoal;
 
 use super::{Context, Instance, Then, failed_if_persists, inputs};
@@ -38,7 +38,8 @@ impl Instance {
             self.enter(ctx, Phase::Backoff);
             return;
         }
-        let launch = match self.make_launch(ctx) {
+        let adapter = self.recipe_adapter(ctx);
+        let launch = match self.make_launch(ctx, adapter) {
             Ok(launch) => launch,
             Err(reason) => return self.fail(ctx, reason),
         };
@@ -59,7 +60,13 @@ impl Instance {
         ctx.effects.push(Effect::Spawn(launch));
     }
 
-    pub(super) fn make_launch(&mut self, ctx: &mut Context<'_>) -> Result<Arc<Launch>, Reason> {
+    /// Who is to run the next life.
+    fn recipe_adapter(&self, ctx: &Context<'_>) -> Adapter {
+        ctx.recipe_of(&self.row.goal).map_or(self.row.adapter, |recipe| recipe.adapter_on(ctx.adapter))
+    }
+
+    pub(super) fn make_launch(&mut self, ctx: &mut Context<'_>, adapter: Adapter) -> Result<Arc<Launch>, Reason> {
+        self.row.adapter = adapter;
         let LedgerGoal::Run(goal) = &self.row.goal else {
             return Err(Reason::new(ReasonCode::SpawnFailed, "there is nothing to start"));
         };
@@ -148,6 +155,14 @@ impl Instance {
             Ok(question) => {
                 self.last_moment = ctx.now.mono.after(recipe.ready.max_timeout);
                 self.due = Some(ctx.now.mono.after(recipe.ready.timeout).min(self.last_moment));
+                if recipe.ready.check == Check::Started && self.row.restarts > 0 {
+                    // Nothing can be asked of it, so staying up is its answer.
+                    self.due = Some(ctx.now.mono.after(limits::STEADY));
+                    return;
+                }
+                if question == Question::Notify && launch.unit.is_some() {
+                    return; // systemd hears it, and the adapter tells
+                }
                 ctx.effects.push(Effect::WatchReady(Watch {
                     launch,
                     pid,
@@ -212,6 +227,9 @@ impl Instance {
 
     pub(super) fn start_deadline(&mut self, ctx: &mut Context<'_>) {
         let Some(recipe) = self.recipe.clone() else { return };
+        if recipe.ready.check == Check::Started {
+            return self.running(ctx);
+        }
         let now = ctx.now.mono;
         let persisted = self.failing_since.zip(failed_if_persists(&recipe)).is_some_and(|(s, p)| now >= s.after(p));
         let saw = self.saw.clone().unwrap_or_else(|| "no answer".into());

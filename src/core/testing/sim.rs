@@ -19,7 +19,7 @@ use crate::limits;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::order::{Order, Report};
 use crate::phase::Phase;
-use crate::recipe::{Check, Hook, Listen, Ready, Recipe, StopSteps};
+use crate::recipe::{Adapter, Check, Hook, Listen, Ready, Recipe, StopSteps};
 use crate::record::{AppLife, Change};
 use crate::restart::RestartPolicy;
 use crate::secret::SecretText;
@@ -30,6 +30,7 @@ use crate::testing::disk::Disk;
 use crate::testing::random::Random;
 use crate::testing::world::World;
 use crate::time::{Mono, Now, Wall};
+use crate::unit::Sandbox;
 
 const SLOTS: u32 = 2;
 
@@ -106,6 +107,8 @@ fn recipe(random: &mut Random) -> Recipe {
         limits: Limits::default(),
         max_limits: Limits::default(),
         app_id_pattern: None,
+        sandbox: Sandbox::Standard,
+        unit: Vec::new(),
     }
 }
 
@@ -305,6 +308,7 @@ impl Sim {
             concurrent_starts: SLOTS,
             version: "0".into(),
             boot: self.world.boot_id(),
+            adapter: Adapter::Process,
         };
         let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
         let mut environment = Environment::new(settings, recipes, recovered.instances.clone());
@@ -403,7 +407,7 @@ impl Sim {
 
     /// A process that runs as wanted is never signalled.
     fn check_kill(&mut self, effect: &Effect) {
-        let (Effect::Signal { app, run, .. } | Effect::KillTree { app, run }) = effect else { return };
+        let (Effect::Signal { app, run, .. } | Effect::KillTree { app, run, .. }) = effect else { return };
         let lives = self.world.processes.values().any(|process| process.app == *app && process.run == *run);
         let row = self.disk.instances.get(app);
         let runs_as_wanted = row.is_some_and(|row| row.phase == Phase::Running && row.run == *run);

@@ -11,6 +11,7 @@ use crate::launch::Launch;
 use crate::name::AppId;
 use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, SpawnFailure, SpawnFailureKind};
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
+use crate::recipe::Adapter;
 use crate::testing::random::Random;
 use crate::time::Mono;
 
@@ -83,7 +84,7 @@ impl World {
         match effect {
             Effect::Spawn(launch) => self.spawn(now, launch),
             Effect::Signal { app, run, .. } => self.signal(now, app, *run),
-            Effect::KillTree { app, run } => self.kill_tree(now, app, *run),
+            Effect::KillTree { app, run, .. } => self.kill_tree(now, app, *run),
             Effect::Hook { launch, index, .. } => {
                 if !self.hooks.insert((launch.app.clone(), launch.run.seq, *index)) {
                     let (app, seq) = (&launch.app, launch.run.seq);
@@ -124,7 +125,7 @@ impl World {
         }
         self.next_pid += 1;
         let pid = self.next_pid;
-        let identity = Identity { pid, start_ticks: u64::from(pid), boot: self.boot_id() };
+        let identity = Identity { pid, start_ticks: u64::from(pid), boot: self.boot_id(), invocation: None };
         let slow = self.random.below(5_000);
         let ready_at = (self.calm || self.random.chance(90)).then(|| now.after(Duration::from_millis(slow)));
         let fate = self.random.below(20_000);
@@ -167,7 +168,7 @@ impl World {
         if process.leaves_child {
             self.orphans.push((process.app.clone(), process.run));
         }
-        let fact = Fact::Exited { outcome, last_log: Vec::new(), leftovers: process.leaves_child };
+        let fact = Fact::Exited { outcome, cause: None, last_log: Vec::new(), leftovers: process.leaves_child };
         self.tell(now, 1, process.app, process.run, fact);
     }
 
@@ -205,8 +206,12 @@ impl World {
         let mut alive = Vec::new();
         let mut strays = Vec::new();
         for process in self.processes.values() {
-            let life =
-                FoundLife { app: process.app.clone(), run: process.run, identity: Some(process.identity.clone()) };
+            let life = FoundLife {
+                app: process.app.clone(),
+                run: process.run,
+                identity: Some(process.identity.clone()),
+                adapter: Adapter::Process,
+            };
             match expected.iter().any(|known| known.app == process.app && known.run == process.run) {
                 true => alive.push(life),
                 false => strays.push(life),
@@ -215,7 +220,7 @@ impl World {
         for (app, run) in &self.orphans {
             let known = expected.iter().any(|life| life.app == *app && life.run == *run);
             if !known {
-                strays.push(FoundLife { app: app.clone(), run: *run, identity: None });
+                strays.push(FoundLife { app: app.clone(), run: *run, identity: None, adapter: Adapter::Process });
             }
         }
         (alive, strays)

@@ -16,13 +16,14 @@ use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::observation::{Answer, Fact, Identity, Observation, SpawnFailure, SpawnFailureKind};
 use nbs_core::order::{Goal, Order, Refusal, Report, RunGoal, Turn};
 use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
-use nbs_core::recipe::{Check, Listen, Ready, Recipe, StopSteps};
+use nbs_core::recipe::{Adapter, Check, Listen, Ready, Recipe, StopSteps};
 use nbs_core::record::{Change, Recovered};
 use nbs_core::restart::RestartPolicy;
 use nbs_core::secret::SecretText;
 use nbs_core::spec::{AppSpec, Limits, StartMode};
 use nbs_core::template::Template;
 use nbs_core::time::{Mono, Now, Wall};
+use nbs_core::unit::Sandbox;
 use nbs_core::view::OperationStatus;
 use proptest::prelude::*;
 
@@ -75,6 +76,8 @@ fn recipe() -> Recipe {
         limits: Limits::default(),
         max_limits: Limits::default(),
         app_id_pattern: None,
+        sandbox: Sandbox::Standard,
+        unit: Vec::new(),
     }
 }
 
@@ -85,6 +88,7 @@ fn environment() -> Environment {
         concurrent_starts: SLOTS,
         version: "1".into(),
         boot: "boot".into(),
+        adapter: Adapter::Process,
     };
     Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe()))]), Vec::new())
 }
@@ -104,13 +108,13 @@ fn order(n: u8, seq: u64, kind: u8) -> Order {
 }
 
 fn fact(kind: u8) -> Fact {
-    let identity = Identity { pid: 7, start_ticks: 7, boot: "boot".into() };
+    let identity = Identity { pid: 7, start_ticks: 7, boot: "boot".into(), invocation: None };
     let failure = |kind| SpawnFailure { reason: Reason::new(ReasonCode::SpawnFailed, "no"), kind };
     match kind % 10 {
         0 | 1 => Fact::Spawned { identity, notes: Vec::new() },
         2 => Fact::SpawnFailed(failure(SpawnFailureKind::Transient)),
         3 => Fact::SpawnFailed(failure(SpawnFailureKind::PortBusy)),
-        4 => Fact::Exited { outcome: ExitOutcome::Code(1), last_log: Vec::new(), leftovers: kind > 100 },
+        4 => Fact::Exited { outcome: ExitOutcome::Code(1), cause: None, last_log: Vec::new(), leftovers: kind > 100 },
         5 => Fact::TreeGone,
         6 | 7 => Fact::Readiness(Answer::Ready),
         8 => Fact::Liveness(Some("no".into())),

@@ -1,7 +1,9 @@
 //! An app and its instances.
 
 use nbs_core::name::EnvironmentName;
+use nbs_core::recipe::Adapter;
 use nbs_core::time::{Mono, Now, Wall};
+use nbs_core::unit::unit_name;
 use nbs_core::view::{AppView, EnvironmentView, InstanceView};
 use serde::{Deserialize, Serialize};
 
@@ -158,7 +160,7 @@ impl Instance {
             source: if report.is_some() { "worker" } else { "entry" }.into(),
             adapter: report.map(|report| report.adapter.as_str().into()),
             pid: report.and_then(|report| report.pid),
-            unit: None,
+            unit: report.filter(|report| report.adapter == Adapter::Systemd).map(|report| unit_name(&report.app)),
             address: report.and_then(|report| report.address.as_ref()).map(ToString::to_string),
             restarts: report.map_or(0, |report| report.restarts),
             last_log: report.map(|report| report.last_log.clone()).unwrap_or_default(),
@@ -187,7 +189,6 @@ mod tests {
     use nbs_core::order::InstanceReport;
     use nbs_core::phase::{Phase, Status};
     use nbs_core::reason::ReasonCode;
-    use nbs_core::recipe::Adapter;
     use nbs_core::time::{Mono, Wall};
 
     use super::*;
