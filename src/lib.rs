@@ -15,6 +15,7 @@ pub mod entry;
 pub mod probe;
 pub mod process;
 pub mod store;
+pub mod systemd;
 pub mod usage;
 
 pub mod admin;
