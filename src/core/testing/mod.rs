@@ -5,4 +5,5 @@
 pub mod disk;
 pub mod random;
 pub mod sim;
+mod units;
 pub mod world;

@@ -308,17 +308,23 @@ impl Sim {
             concurrent_starts: SLOTS,
             version: "0".into(),
             boot: self.world.boot_id(),
-            adapter: Adapter::Process,
+            adapter: self.adapter(),
         };
         let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
         let mut environment = Environment::new(settings, recipes, recovered.instances.clone());
         let fleet = Fleet::new(Epoch(1), recovered, self.now);
-        let (alive, strays) = self.world.adopt(&environment.expected_lives());
+        let (alive, strays) = self.world.adopt(self.now.mono, &environment.expected_lives());
         let effects = environment.recover(self.now, alive, strays, same_boot);
         let hello = environment.hello();
         self.daemon = Some(Daemon { fleet, environment, orders: VecDeque::new(), reports: VecDeque::from([hello]) });
         let effects = effects.into_iter().filter(|effect| !matches!(effect, Effect::Report(Report::Instance(_))));
         self.carry_out(effects.collect());
+    }
+
+    /// Most hosts stay what they are; now and then one is found to have systemd, or not, at the next start.
+    fn adapter(&mut self) -> Adapter {
+        let units = (self.seed % 2 == 0) != self.random.chance(15);
+        if units { Adapter::Systemd } else { Adapter::Process }
     }
 
     /// Worker and entry take their turns until nothing is left to take.

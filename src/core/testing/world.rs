@@ -13,6 +13,7 @@ use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, Spawn
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::Adapter;
 use crate::testing::random::Random;
+use crate::testing::units::Unit;
 use crate::time::Mono;
 
 /// A simulated process.
@@ -32,8 +33,8 @@ pub struct Process {
     obeys: bool,
     /// Whether a child of it outlives its main process.
     leaves_child: bool,
-    /// Whether it told that it was ready.
-    pub was_ready: bool,
+    /// Whether it belongs to a unit: nothing of it outlives its main process.
+    of_unit: bool,
 }
 
 /// The host.
@@ -45,6 +46,8 @@ pub struct World {
     pub boot: u64,
     /// Living main processes by pid.
     pub processes: BTreeMap<u32, Process>,
+    /// Units by app.
+    pub(super) units: BTreeMap<AppId, Unit>,
     /// Children that outlived their main process.
     orphans: Vec<(AppId, Run)>,
     next_pid: u32,
@@ -65,6 +68,7 @@ impl World {
             random,
             boot: 1,
             processes: BTreeMap::new(),
+            units: BTreeMap::new(),
             orphans: Vec::new(),
             next_pid: 100,
             facts: Vec::new(),
@@ -118,14 +122,28 @@ impl World {
         if self.orphans.iter().any(|(orphan, _)| *orphan == app) {
             self.violations.push(format!("{app} was started as {run} while children of an earlier life still live"));
         }
+        if let Some(unit) = self.units.get(&app) {
+            self.violations.push(format!("{app} was started as {run} while its unit of {} is still there", unit.run));
+        }
         if !self.calm && self.random.chance(5) {
             let reason = Reason::new(ReasonCode::SpawnFailed, "simulated");
             let failure = SpawnFailure { reason, kind: SpawnFailureKind::Transient };
             return self.tell(now, 1, app, run, Fact::SpawnFailed(failure));
         }
+        let identity = self.new_process(now, &app, run, launch.unit.is_some());
+        if let Some(unit) = Unit::of(launch, identity.clone()) {
+            self.units.insert(app.clone(), unit);
+        }
+        self.tell(now, 2, app, run, Fact::Spawned { identity, notes: Vec::new() });
+    }
+
+    /// A new process with a fate.
+    pub(super) fn new_process(&mut self, now: Mono, app: &AppId, run: Run, of_unit: bool) -> Identity {
         self.next_pid += 1;
         let pid = self.next_pid;
-        let identity = Identity { pid, start_ticks: u64::from(pid), boot: self.boot_id(), invocation: None };
+        let invocation = of_unit.then(|| format!("{pid:032x}"));
+        let start_ticks = if of_unit { 0 } else { u64::from(pid) };
+        let identity = Identity { pid, start_ticks, boot: self.boot_id(), invocation };
         let slow = self.random.below(5_000);
         let ready_at = (self.calm || self.random.chance(90)).then(|| now.after(Duration::from_millis(slow)));
         let fate = self.random.below(20_000);
@@ -137,14 +155,15 @@ impl World {
             ready_at,
             dies_at,
             obeys: self.random.chance(80),
-            leaves_child: self.random.chance(20),
-            was_ready: false,
+            leaves_child: self.random.chance(20) && !of_unit,
+            of_unit,
         };
         self.processes.insert(pid, process);
-        self.tell(now, 2, app, run, Fact::Spawned { identity, notes: Vec::new() });
+        identity
     }
 
     fn signal(&mut self, now: Mono, app: &AppId, run: Run) {
+        self.stop_unit(now, app, run);
         let found = self.processes.iter().find(|(_, process)| process.app == *app && process.run == run);
         if let Some((pid, process)) = found
             && process.obeys
@@ -154,6 +173,7 @@ impl World {
     }
 
     fn kill_tree(&mut self, now: Mono, app: &AppId, run: Run) {
+        self.stop_unit(now, app, run);
         let found = self.processes.iter().find(|(_, process)| process.app == *app && process.run == run);
         if let Some(pid) = found.map(|(pid, _)| *pid) {
             self.end(now, pid, ExitOutcome::Signal(9));
@@ -165,6 +185,9 @@ impl World {
     /// Ends a process, by itself or by force.
     pub fn end(&mut self, now: Mono, pid: u32, outcome: ExitOutcome) {
         let Some(process) = self.processes.remove(&pid) else { return };
+        if process.of_unit {
+            return self.unit_ended(now, &process.app, outcome);
+        }
         if process.leaves_child {
             self.orphans.push((process.app.clone(), process.run));
         }
@@ -184,6 +207,7 @@ impl World {
             let outcome = ExitOutcome::Code(self.random.below(2) as i32);
             self.end(now, pid, outcome);
         }
+        self.restart_units(now);
     }
 
     /// The daemon died: nobody hears what is on its way.
@@ -197,15 +221,17 @@ impl World {
     pub fn reboot(&mut self) {
         self.boot += 1;
         self.processes.clear();
+        self.units.clear();
         self.orphans.clear();
         self.facts.clear();
     }
 
     /// What an adapter finds of former lives.
-    pub fn adopt(&self, expected: &[FoundLife]) -> (Vec<FoundLife>, Vec<FoundLife>) {
+    pub fn adopt(&mut self, now: Mono, expected: &[FoundLife]) -> (Vec<FoundLife>, Vec<FoundLife>) {
         let mut alive = Vec::new();
         let mut strays = Vec::new();
-        for process in self.processes.values() {
+        self.adopt_units(now, expected, &mut alive, &mut strays);
+        for process in self.processes.values().filter(|process| !process.of_unit) {
             let life = FoundLife {
                 app: process.app.clone(),
                 run: process.run,
@@ -240,16 +266,17 @@ impl World {
     fn sweep(&mut self, observation: &Observation) {
         if observation.fact == Fact::TreeGone {
             self.orphans.retain(|(app, run)| (app, run) != (&observation.app, &observation.run));
+            self.units.retain(|app, unit| (app, &unit.run) != (&observation.app, &observation.run));
         }
     }
 
     /// When something happens next.
     pub fn next_event(&self) -> Option<Mono> {
         let deaths = self.processes.values().filter_map(|process| process.dies_at).filter(|_| !self.calm);
-        self.facts.iter().map(|(at, _)| *at).chain(deaths).min()
+        self.facts.iter().map(|(at, _)| *at).chain(deaths).chain(self.next_restart()).min()
     }
 
-    fn tell(&mut self, now: Mono, after_ms: u64, app: AppId, run: Run, fact: Fact) {
+    pub(super) fn tell(&mut self, now: Mono, after_ms: u64, app: AppId, run: Run, fact: Fact) {
         let at = now.after(Duration::from_millis(after_ms));
         self.facts.push((at, Observation { app, run, fact }));
     }
