@@ -12,7 +12,9 @@ pub mod wire;
 pub mod worker;
 pub mod entry;
 
+pub mod ground;
 pub mod probe;
+pub mod journal;
 pub mod process;
 pub mod store;
 pub mod systemd;

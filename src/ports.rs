@@ -204,6 +204,33 @@ pub struct LogLine {
     pub at: Option<Wall>,
     /// The line, without its end; bytes that are no UTF-8 are replaced.
     pub text: String,
+    /// The place right after this line, where the log has such places. Opaque to everybody but the log's reader.
+    pub cursor: Option<String>,
+}
+
+impl LogLine {
+    /// A line of a log that keeps neither times nor places.
+    pub fn plain(text: String) -> Self {
+        Self { at: None, text, cursor: None }
+    }
+}
+
+/// Which lines are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogQuery {
+    /// At most so many: the last ones, or with `after` the next ones.
+    pub lines: usize,
+    /// Only those since this moment.
+    pub since: Option<Wall>,
+    /// Only those after this place, a `LogLine::cursor`. Following from a place gives every line from there on.
+    pub after: Option<String>,
+}
+
+impl LogQuery {
+    /// The last lines.
+    pub fn last(lines: usize) -> Self {
+        Self { lines, ..Self::default() }
+    }
 }
 
 /// Why a log cannot be read as asked.
@@ -212,6 +239,25 @@ pub enum LogError {
     /// This kind of log keeps no times.
     #[error("the log of {0} is a plain file and keeps no times")]
     NoTimes(AppId),
+    /// This kind of log has no places to go on from.
+    #[error("the log of {0} is a plain file and has no cursors")]
+    NoCursors(AppId),
+    /// The cursor is none.
+    #[error("{cursor:?} is not a cursor of the log of {app}")]
+    BadCursor {
+        /// Whose log.
+        app: AppId,
+        /// What was given, shortened.
+        cursor: String,
+    },
+    /// Too many readers follow already.
+    #[error("the log of {app} cannot be followed: {limit} readers follow the journal already")]
+    TooMany {
+        /// Whose log.
+        app: AppId,
+        /// How many may.
+        limit: usize,
+    },
     /// Reading failed.
     #[error("the log of {app} cannot be read: {cause}")]
     Failed {
@@ -222,16 +268,45 @@ pub enum LogError {
     },
 }
 
+/// One life of a unit, as the unit's manager knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitLife {
+    /// The unit's name.
+    pub unit: String,
+    /// The invocation ID.
+    pub invocation: String,
+    /// When its main process was started; without it, lines that carry no invocation ID are left out.
+    pub since: Option<Wall>,
+}
+
+/// How a life of a unit ended, as its manager wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitExit {
+    /// `exit-code`, `signal`, `oom-kill`, …; empty = not said.
+    pub result: String,
+    /// Whether `status` is a signal.
+    pub by_signal: bool,
+    /// Exit status or signal of the main process.
+    pub status: i32,
+}
+
+/// Reads what a unit wrote last, for the failure that is told.
+pub trait LastLines: Send + Sync + 'static {
+    /// The last lines of one life, oldest first; none if they cannot be read, as the failure must be told anyway.
+    fn last_lines<'a>(&'a self, life: &'a UnitLife, lines: usize) -> BoxFuture<'a, Vec<String>>;
+    /// How the last life of a unit ended that is not the one with the invocation ID `running`; none if nobody knows.
+    fn last_exit<'a>(&'a self, unit: &'a str, running: &'a str) -> BoxFuture<'a, Option<UnitExit>>;
+}
+
 /// Reads what apps wrote.
 pub trait LogReader: Send + Sync + 'static {
-    /// The last `lines` lines, oldest first; only those since `since` where the log keeps times.
-    fn tail<'a>(
+    /// The lines asked for, oldest first.
+    fn tail<'a>(&'a self, app: &'a AppId, query: &'a LogQuery) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>>;
+    /// The lines asked for, then each new one until the receiver is dropped. Survives rotation; when the reader is
+    /// too slow, or rotation took lines, one line says how much was dropped.
+    fn follow<'a>(
         &'a self,
         app: &'a AppId,
-        lines: usize,
-        since: Option<Wall>,
-    ) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>>;
-    /// The last `lines` lines, then each new one until the receiver is dropped. Survives rotation; when the reader is
-    /// too slow, or rotation took lines, one line says how much was dropped.
-    fn follow<'a>(&'a self, app: &'a AppId, lines: usize) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>>;
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>>;
 }

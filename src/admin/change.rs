@@ -65,7 +65,7 @@ impl Change<'_> {
                 Err(problem) => problem.code(),
             };
             let operation = decided.as_ref().map(|decided| decided.operation.id.to_string()).unwrap_or_default();
-            audit(&actor, kind.as_str(), app.as_str(), outcome, &operation);
+            audit(&actor, kind.as_str(), Subject::App(app.as_str()), outcome, &operation);
             decided
         });
         decided
@@ -95,12 +95,24 @@ impl Decided {
     }
 }
 
+/// What a change was about. Only an app is logged as `app`: in the journal that field says whose line it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    App(&'a str),
+    Token(&'a str),
+}
+
 /// One line for each change: who, from where, what, and what came of it.
-pub(crate) fn audit(actor: &Actor, action: &str, subject: &str, outcome: &str, operation: &str) {
+pub(crate) fn audit(actor: &Actor, action: &str, subject: Subject<'_>, outcome: &str, operation: &str) {
+    let (app, token, name) = match subject {
+        Subject::App(name) => (Some(name), None, name),
+        Subject::Token(name) => (None, Some(name), name),
+    };
+    let operation = Some(operation).filter(|operation| !operation.is_empty());
     tracing::info!(
         target: "nbsupervisor::audit",
-        actor = %actor.name, peer = %actor.peer, action, app = subject, outcome, operation,
-        "{action} {subject} by {}: {outcome}", actor.name
+        actor = %actor.name, peer = %actor.peer, action, app, token, outcome, operation,
+        "{action} {name} by {}: {outcome}", actor.name
     );
 }
 

@@ -12,7 +12,7 @@ use super::apps::find;
 use super::feed::{Feeder, Format, KEEP_ALIVE, follow, whole};
 use super::input::Params;
 use super::problem::Problem;
-use crate::ports;
+use crate::ports::{self, LogQuery};
 use crate::wire::api::log::LogLine;
 use crate::wire::api::{parse_time, time};
 
@@ -30,7 +30,13 @@ pub(crate) async fn logs(
 ) -> Result<Response, Problem> {
     let (name, app) = find(&admin, &app)?;
     let since = since(&admin, &params)?;
-    let lines = params.number("lines", if since.is_some() { LINES_MAX } else { LINES }, LINES_MAX)?;
+    let after = params.text("cursor").map(String::from);
+    if since.is_some() && after.is_some() {
+        let detail = "since and cursor both say where to begin";
+        return Err(Problem::invalid("cursor", detail, "give one of them"));
+    }
+    let default = if since.is_some() || after.is_some() { LINES_MAX } else { LINES };
+    let query = LogQuery { lines: params.number("lines", default, LINES_MAX)?, since, after };
     if let Some(environment) = params.environment("environment")?
         && !app.spec.environments.contains(&environment)
     {
@@ -41,17 +47,12 @@ pub(crate) async fn logs(
     let format = Format::of(&headers);
     if !params.flag("follow")? {
         let mut text = Vec::new();
-        for line in admin.logs.tail(&name, lines, since).await? {
+        for line in admin.logs.tail(&name, &query).await? {
             format.write(&mut text, None, None, &shown(line));
         }
         return Ok(whole(format, text));
     }
-    // A follower begins by a number of lines; how many those since a moment are is counted right before.
-    let begin = match since {
-        Some(_) => admin.logs.tail(&name, lines, since).await?.len(),
-        None => lines,
-    };
-    let waiting = admin.logs.follow(&name, begin).await?;
+    let waiting = admin.logs.follow(&name, &query).await?;
     follow(&admin, format, |feeder| stream(feeder, format, waiting))
 }
 
@@ -77,7 +78,7 @@ fn since(admin: &Admin, params: &Params) -> Result<Option<Wall>, Problem> {
 }
 
 fn shown(line: ports::LogLine) -> LogLine {
-    LogLine { at: line.at.map(time), text: line.text }
+    LogLine { at: line.at.map(time), text: line.text, cursor: line.cursor }
 }
 
 async fn stream(feeder: Feeder, format: Format, mut waiting: mpsc::Receiver<ports::LogLine>) {

@@ -198,6 +198,11 @@ impl From<LogError> for Problem {
         let detail = error.to_string();
         match error {
             LogError::NoTimes(_) => Self::invalid("since", detail, "ask for a number of lines instead"),
+            LogError::NoCursors(_) => Self::invalid("cursor", detail, "ask for a number of lines instead"),
+            LogError::BadCursor { .. } => Self::invalid("cursor", detail, "give back the cursor of a line as it was"),
+            LogError::TooMany { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", detail)
+                .hint("end one, or ask without follow")
+                .header(header::RETRY_AFTER, "5"),
             LogError::Failed { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).hint("see the daemon's log")
             }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Admin;
 use super::auth::{Actor, hash};
-use super::change::{audit, random_text};
+use super::change::{Subject, audit, random_text};
 use super::input::{self, json};
 use super::problem::Problem;
 use crate::ports::TokenRow;
@@ -41,7 +41,7 @@ pub(crate) async fn create(
         Ok(false) => "already_exists",
         Err(_) => "failed",
     };
-    audit(&actor, "token_create", &name, outcome, "");
+    audit(&actor, "token_create", Subject::Token(&name), outcome, "");
     if !added? {
         return Err(Problem::new(StatusCode::CONFLICT, "already_exists", format!("there is a token {name} already"))
             .field("name")
@@ -89,7 +89,7 @@ pub(crate) async fn revoke(
         Err(_) => "failed",
     };
     let shown: String = name.chars().take(80).collect();
-    audit(&actor, "token_revoke", &shown, outcome, "");
+    audit(&actor, "token_revoke", Subject::Token(&shown), outcome, "");
     if !removed? {
         return Err(Problem::not_found(format!("there is no token {shown:?}"), "`nbsupervisor token list` shows all"));
     }

@@ -154,6 +154,8 @@ fn configuration(dir: &Path) -> Result<Loaded, Failure> {
         format!("recipes_dir = {}", path("recipes")),
         format!("gateway.listen = \"127.0.0.1:{}\"", free(GATEWAY_PORT)),
         format!("admin.listen = \"127.0.0.1:{}\"", free(ADMIN_PORT)),
+        // Its apps go with it, and nothing of it may stay on the host.
+        "environment.adapter = \"process\"".to_string(),
         "log.level = \"error\"".to_string(),
         "log.format = \"text\"\n".to_string(),
     ];

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, AdminState, TcpAccess, UnixAccess};
 use crate::assemble::Failure;
+use crate::assemble::kept::{self, Shelf};
 use crate::assemble::sources::{RecipeBook, Usage};
 use crate::config::Config;
 use crate::entry::EntryHandle;
@@ -31,6 +32,8 @@ pub(super) struct Listeners {
     unix: StdUnixListener,
     admin: Option<std::net::TcpListener>,
     gateway: Option<std::net::TcpListener>,
+    /// They outlive this daemon.
+    kept: bool,
 }
 
 /// What the doors lead to.
@@ -50,14 +53,27 @@ pub(super) struct Doors {
     drain: Duration,
     socket: PathBuf,
     gateway: Option<SocketAddr>,
+    kept: bool,
 }
 
 impl Listeners {
-    /// Binds every address of the configuration.
+    /// Takes over or binds every address of the configuration.
     pub(super) fn bind(config: &Config) -> Result<Self, Failure> {
-        let unix = bind_unix(&config.admin.socket)?;
-        let admin = config.admin.listen.map(|address| bind_tcp("admin.listen", address)).transpose()?;
-        let gateway = config.gateway.listen.map(|address| bind_tcp("gateway.listen", address)).transpose()?;
+        let mut shelf = Shelf::take();
+        let unix = shelf.unix(&config.admin.socket);
+        let admin = config.admin.listen.and_then(|address| shelf.tcp(kept::ADMIN_TCP, address));
+        let gateway = config.gateway.listen.and_then(|address| shelf.tcp(kept::GATEWAY, address));
+        shelf.clear_out();
+        let unix = match unix {
+            Some(listener) => listener,
+            None => {
+                let listener = bind_unix(&config.admin.socket)?;
+                shelf.keep_unix(&config.admin.socket, &listener);
+                listener
+            }
+        };
+        let admin = tcp(&mut shelf, kept::ADMIN_TCP, "admin.listen", config.admin.listen, admin)?;
+        let gateway = tcp(&mut shelf, kept::GATEWAY, "gateway.listen", config.gateway.listen, gateway)?;
         for (name, listener) in [("admin.addr", &admin), ("gateway.addr", &gateway)] {
             let file = config.runtime_dir.join(name);
             match listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
@@ -66,8 +82,22 @@ impl Listeners {
                     .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?,
             }
         }
-        Ok(Self { unix, admin, gateway })
+        Ok(Self { unix, admin, gateway, kept: shelf.works() })
     }
+}
+
+/// The listener that was kept, or a fresh one that is kept from now on.
+fn tcp(
+    shelf: &mut Shelf,
+    name: &str,
+    key: &str,
+    address: Option<SocketAddr>,
+    kept: Option<std::net::TcpListener>,
+) -> Result<Option<std::net::TcpListener>, Failure> {
+    let Some(address) = address.filter(|_| kept.is_none()) else { return Ok(kept) };
+    let listener = bind_tcp(key, address)?;
+    shelf.keep(name, &listener);
+    Ok(Some(listener))
 }
 
 /// The daemon holds the lock of its state directory, so a socket file that is there is a former daemon's.
@@ -115,7 +145,8 @@ impl Doors {
         let failed = |error: io::Error| Failure::new(format!("cannot serve a listener: {error}"));
         let admin_address = listeners.admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let gateway_address = listeners.gateway.as_ref().and_then(|listener| listener.local_addr().ok());
-        let gateway = Gateway::new(rooms.entry.clone(), gateway_options(config));
+        let gateway = Gateway::new(rooms.entry.clone(), gateway_options(config, listeners.kept));
+        let kept = listeners.kept;
         let admin = Admin::new(admin_state(config, rooms, admin_address, gateway_address, stop.clone()));
         let unix = UnixListener::from_std(listeners.unix).map_err(failed)?;
         let access = UnixAccess { own_uid: nix::unistd::geteuid().as_raw() };
@@ -133,13 +164,13 @@ impl Doors {
             }));
         }
         let (drain, socket) = (config.gateway.drain_timeout, config.admin.socket.clone());
-        Ok(Self { tasks, stop, drain, socket, gateway: gateway_address })
+        Ok(Self { tasks, stop, drain, socket, gateway: gateway_address, kept })
     }
 
     /// Where the daemon is reached, for one line of the log.
     pub(super) fn summary(&self) -> String {
         let gateway = self.gateway.map_or_else(|| "off".to_string(), |address| format!("http://{address}"));
-        format!("{}, gateway {gateway}", self.socket.display())
+        format!("gateway {gateway}; admin {}", self.socket.display())
     }
 
     /// Where visitors come in.
@@ -159,11 +190,13 @@ impl Doors {
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!("some connections were cut off at the end");
         }
-        let _ = fs::remove_file(&self.socket);
+        if !self.kept {
+            let _ = fs::remove_file(&self.socket);
+        }
     }
 }
 
-fn gateway_options(config: &Config) -> gateway::Options {
+fn gateway_options(config: &Config, listener_is_kept: bool) -> gateway::Options {
     let settings = &config.gateway;
     gateway::Options {
         hold_timeout: settings.hold_timeout,
@@ -172,6 +205,7 @@ fn gateway_options(config: &Config) -> gateway::Options {
         connect_timeout: settings.connect_timeout,
         response_timeout: settings.response_timeout.unwrap_or(Duration::MAX),
         bots: settings.bots.clone(),
+        listener_is_kept,
         ..gateway::Options::default()
     }
 }

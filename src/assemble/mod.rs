@@ -7,7 +7,10 @@
 
 mod demo;
 mod doors;
+mod hosts;
+mod kept;
 mod sources;
+mod watch;
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -30,7 +33,6 @@ use crate::entry::{self, EntryHandle};
 use crate::lifecycle::{directories, identity, lock::StateLock, notify, signal::Signals};
 use crate::ports::{Clock, Record, RecordError};
 use crate::probe::Probes;
-use crate::process::{self, Processes};
 use crate::store::Store;
 use crate::telemetry::{self, Telemetry};
 use crate::usage::UsageSampler;
@@ -93,8 +95,8 @@ fn run_daemon(loaded: &Loaded) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let result = runtime()?.block_on(async {
-        let daemon = Daemon::start(&loaded.config, signals.stop()).await?;
-        let settled = format!("{} apps, admin at {}", daemon.entry.view().apps.len(), daemon.doors.summary());
+        let daemon = notify::starting(Daemon::start(&loaded.config, signals.stop())).await?;
+        let settled = watch::status_line(&daemon.entry.view(), &daemon.doors.summary());
         tracing::info!("ready: {settled}");
         let _ = notify::ready(&settled);
         daemon.until_stopped(&signals).await;
@@ -173,12 +175,12 @@ impl Daemon {
             end.clone(),
         );
         let (observation_sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
-        let control = Arc::new(processes(config, instance.to_string(), boot.clone(), observation_sender.clone())?);
-        let processes = worker::Host { control: control.clone(), runner: control.clone(), logs: control.clone() };
+        let host = hosts::chosen(config);
+        let adapters = hosts::open(config, &instance.to_string(), &boot, &observation_sender)?;
         let parts = worker::Parts {
-            settings: settings(config, boot, Adapter::Process),
-            adapters: worker::Adapters { process: processes.clone(), systemd: processes },
-            prober: Arc::new(Probes::new(observation_sender.clone(), control)),
+            settings: settings(config, boot, host),
+            adapters: adapters.clone(),
+            prober: Arc::new(Probes::new(observation_sender.clone(), Arc::new(adapters))),
             record: record.clone(),
             clock: clock.clone(),
             recipes: recipes.clone(),
@@ -205,6 +207,7 @@ impl Daemon {
         };
         let doors = doors::Doors::open(config, listeners, rooms, stop)?;
         loops.push(("usage", sample(usage, config, entry.clone(), end.clone())));
+        loops.push(("watch", watch::begin(entry.clone(), worker, doors.summary(), end.clone())));
         Ok(Self { entry, recipes, doors, loops, end, failed, _lock: lock })
     }
 
@@ -292,27 +295,6 @@ fn settings(config: &Config, boot: String, adapter: Adapter) -> Settings {
         boot,
         adapter,
     }
-}
-
-fn processes(
-    config: &Config,
-    instance_id: String,
-    boot: String,
-    sender: crate::ports::ObservationSender,
-) -> Result<Processes, Failure> {
-    let options = process::Options {
-        instance_id,
-        log_dir: config.state_dir.join("logs"),
-        log_max_bytes: config.logs.max_size.0,
-        log_keep: u32::try_from(config.logs.keep).unwrap_or(u32::MAX),
-        shim: "/proc/self/exe".into(),
-        boot,
-        run_root: config.apps_run_dir.clone(),
-        state_root: directories::of_apps(&config.state_dir),
-    };
-    let dir = options.log_dir.clone();
-    Processes::new(options, sender)
-        .map_err(|error| Failure::new(format!("cannot make the directory {}: {error}", dir.display())))
 }
 
 /// An operation ID: the time and 80 random bits.

@@ -111,23 +111,22 @@ pub(super) struct Usage(pub(super) UsageHandle);
 impl UsageSource for Usage {
     fn app(&self, app: &AppId) -> Option<AppUsage> {
         self.0.of(app).map(|usage| AppUsage {
-            cpu_percent: Some(f64::from(usage.cpu_percent)),
+            cpu_percent: Some(percent(usage.cpu_percent)),
             memory_bytes: Some(usage.memory_bytes),
             memory_source: Some(usage.memory_source.as_str().into()),
             tasks: Some(u64::from(usage.tasks)),
+            io_read_bytes: usage.io_read_bytes,
+            io_write_bytes: usage.io_write_bytes,
+            pressure: usage.pressure.map(shown),
         })
     }
 
     fn host(&self) -> Option<HostUsage> {
         let host = self.0.host();
         Some(HostUsage {
-            cpu_percent: Some(f64::from(host.cpu_percent)),
+            cpu_percent: Some(percent(host.cpu_percent)),
             memory_bytes: Some(host.memory_used),
-            pressure: host.pressure.map(|p| Pressure {
-                cpu: f64::from(p.cpu),
-                memory: f64::from(p.memory),
-                io: f64::from(p.io),
-            }),
+            pressure: host.pressure.map(shown),
         })
     }
 
@@ -135,4 +134,13 @@ impl UsageSource for Usage {
         let host = self.0.host();
         Some(Capacity { cpus: host.cpus, memory_bytes: host.memory_total })
     }
+}
+
+fn shown(pressure: crate::usage::Pressure) -> Pressure {
+    Pressure { cpu: percent(pressure.cpu), memory: percent(pressure.memory), io: percent(pressure.io) }
+}
+
+/// With two decimals: what else the wider type would show is no measurement.
+fn percent(share: f32) -> f64 {
+    (f64::from(share) * 100.0).round() / 100.0
 }

@@ -10,6 +10,7 @@ mod config;
 mod daemon_args;
 mod environment;
 mod exit;
+mod man;
 mod operation;
 mod out;
 mod runtime;
@@ -121,6 +122,8 @@ enum Verb {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Print a manual page (`nbsupervisor man app create | man -l -` shows one), or write them all
+    Man(man::ManArgs),
 }
 
 /// The user and the daemon.
@@ -165,6 +168,7 @@ fn run(global: &Global, verb: Verb, out: &Out) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "nbsupervisor", &mut text);
             out.data(text)
         }
+        Verb::Man(args) => man::run(args, Cli::command(), out),
         Verb::Config(verb) => config::run(verb, sources(global), out),
         Verb::Runtime(runtime::RuntimeVerb::Check { file: Some(file) }) => runtime::check_file(&file, out),
         verb => talk(global, verb),
@@ -192,7 +196,7 @@ fn talk(global: &Global, verb: Verb) -> Outcome {
             Verb::Ops(args) => operation::ops(session, args).await,
             Verb::Events(args) => operation::events(session, args).await,
             Verb::Token(verb) => token::run(session, verb).await,
-            Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) | Verb::Completions { .. } => Ok(()),
+            Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) | Verb::Completions { .. } | Verb::Man(_) => Ok(()),
         }
     });
     // A read of standard input that nobody waits for any more must not hold the exit.

@@ -98,7 +98,8 @@ fn limits(limits: &RuntimeLimits) -> String {
     let memory = limits.memory_max.as_ref().map(|memory| format!("memory {memory}"));
     let cpu = limits.cpu_quota.as_ref().map(|cpu| format!("CPU {cpu}"));
     let tasks = limits.tasks_max.map(|tasks| format!("{tasks} tasks"));
-    let all: Vec<_> = memory.into_iter().chain(cpu).chain(tasks).collect();
+    let weight = limits.io_weight.map(|weight| format!("IO weight {weight}"));
+    let all: Vec<_> = memory.into_iter().chain(cpu).chain(tasks).chain(weight).collect();
     if all.is_empty() { "none".into() } else { all.join(", ") }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nbs_core::quantity::{ByteSize, format_duration, parse_duration};
+use nbs_core::recipe::Adapter;
 
 use super::reader::Complaint;
 use super::settings::{LogFormat, Mode};
@@ -35,6 +36,11 @@ pub fn mode(text: &str) -> Result<Mode, Complaint> {
 
 pub fn log_format(text: &str) -> Result<LogFormat, Complaint> {
     word(text, "a format", &[("auto", LogFormat::Auto), ("journal", LogFormat::Journal), ("text", LogFormat::Text)])
+}
+
+pub fn adapter_or_auto(text: &str) -> Result<Option<Adapter>, Complaint> {
+    let known = [("auto", None), ("systemd", Some(Adapter::Systemd)), ("process", Some(Adapter::Process))];
+    word(text, "an adapter", &known)
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -1,8 +1,8 @@
 //! A recipe file: from TOML to the core's `Recipe`.
 //!
 //! Only files that belong to root (or the daemon's own user) and that no one else may write to are read: whoever writes
-//! a recipe decides what the daemon runs. Deliberately absent: adapter systemd, [unit], [shared] and the stronger
-//! sandboxes; a recipe that wants one is refused.
+//! a recipe decides what the daemon runs. Deliberately absent: [shared] and the strict sandbox; a recipe that wants one is
+//! refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -167,6 +167,9 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
     let listen = top.parsed("listen", listen).map_or(Listen::None, |given| given.value);
     let user = top.parsed("user", account);
     let group = top.parsed("group", account);
+    let adapter = top.parsed("adapter", self::adapter);
+    let sandbox = top.parsed("sandbox", self::sandbox);
+    check_adapter(adapter.as_ref(), sandbox.as_ref(), listen, notes);
     let limits = recipe_part::limits(&mut top, "limits");
     let max_limits = recipe_part::limits(&mut top, "max_limits");
     check_limits(&limits, &max_limits, notes);
@@ -175,7 +178,7 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         description: top.text("description").map(|given| given.value).unwrap_or_default(),
         command: command.as_ref().map(|given| given.value.clone()).unwrap_or_default(),
         working_dir: working_dir.as_ref().map(|given| given.value.clone()),
-        adapter: top.parsed("adapter", adapter).map(|given| given.value),
+        adapter: adapter.as_ref().map(|given| given.value),
         environment: environment(&mut top, &templates),
         listen,
         strip_prefix: top.boolean("strip_prefix").is_some_and(|given| given.value),
@@ -191,19 +194,26 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         max_limits: max_limits.value,
         app_id_pattern: top.parsed("app_id_pattern", app_id_pattern).map(|given| given.value),
         app_dir: app_dir.map(|given| given.value),
-        sandbox: Sandbox::Standard,
-        unit: Vec::new(),
+        sandbox: sandbox.as_ref().map(|given| given.value).unwrap_or_default(),
+        unit: recipe_part::unit(&mut top),
     };
     // Checked now, so that a recipe written today works when upgrades come; nothing runs them yet.
     recipe_part::hooks(&mut top, &templates, "upgrade");
-    drop(top.parsed("sandbox", sandbox));
-    top.later("unit", "[unit]");
     top.later("shared", "[shared]");
     top.finish();
     templates.check(recipe.listen, recipe.app_dir.is_some(), notes);
     let program = templates.0.borrow().iter().find(|given| given.key == "command[0]").cloned();
-    recipe_host::check(file, daemon_uid, program, working_dir, user, group, notes);
+    let by_systemd = recipe.adapter_on(host_adapter()) == Adapter::Systemd;
+    recipe_host::check(file, (daemon_uid, by_systemd), program, working_dir, user, group, notes);
     (name.is_some() && command.is_some()).then_some(recipe)
+}
+
+/// What runs an app on this host if its recipe does not say: units where systemd is the init system.
+fn host_adapter() -> Adapter {
+    match Path::new("/run/systemd/system").is_dir() {
+        true => Adapter::Systemd,
+        false => Adapter::Process,
+    }
 }
 
 /// Stands in for a name that could not be read while the rest of the file is checked; such a recipe is never returned.
@@ -248,18 +258,26 @@ fn listen(text: &str) -> Result<Listen, Complaint> {
 }
 
 fn adapter(text: &str) -> Result<Adapter, Complaint> {
-    match parse::word(text, "an adapter", &[("process", Adapter::Process), ("systemd", Adapter::Systemd)])? {
-        Adapter::Process => Ok(Adapter::Process),
-        Adapter::Systemd => Err(Complaint::new("adapter systemd is not available yet", "write process")),
-    }
+    parse::word(text, "an adapter", &[("process", Adapter::Process), ("systemd", Adapter::Systemd)])
 }
 
-fn sandbox(text: &str) -> Result<(), Complaint> {
-    if parse::word(text, "a sandbox", &[("none", true), ("standard", false), ("strict", false)])? {
-        return Ok(());
+fn sandbox(text: &str) -> Result<Sandbox, Complaint> {
+    let words = [("none", Some(Sandbox::None)), ("standard", Some(Sandbox::Standard)), ("strict", None)];
+    parse::word(text, "a sandbox", &words)?
+        .ok_or_else(|| Complaint::new("sandbox strict is not available yet", "write standard"))
+}
+
+/// What an adapter cannot do with the rest of the recipe.
+fn check_adapter(adapter: Option<&Given<Adapter>>, sandbox: Option<&Given<Sandbox>>, listen: Listen, notes: &Notes) {
+    let wanted = adapter.map(|given| given.value);
+    if let Some(given) = adapter.filter(|given| given.value == Adapter::Systemd && listen == Listen::Fd) {
+        let text = "listen = \"fd\" is not available with systemd units yet";
+        notes.complain(given, Complaint::new(text, "leave adapter out"));
     }
-    let text = format!("sandbox {text} needs the systemd adapter, which is not available yet");
-    Err(Complaint::new(text, "write none"))
+    let bare = wanted == Some(Adapter::Process) || (wanted.is_none() && listen == Listen::Fd);
+    if let Some(given) = sandbox.filter(|given| bare && given.value != Sandbox::None) {
+        notes.warn(given, "the process adapter has no sandbox", "write adapter = \"systemd\", or leave sandbox out");
+    }
 }
 
 fn account(text: &str) -> Result<String, Complaint> {

@@ -12,10 +12,10 @@ use super::problem::{Origin, Problem};
 use super::reader::{Given, Notes};
 use super::trust::user_name;
 
-/// Notes what is missing on this host.
+/// Notes what is missing on this host. `by_systemd`: an app without a user gets one of its own.
 pub fn check(
     file: &Path,
-    daemon_uid: u32,
+    (daemon_uid, by_systemd): (u32, bool),
     program: Option<Given<Template>>,
     working_dir: Option<Given<Template>>,
     user: Option<Given<String>>,
@@ -32,7 +32,7 @@ pub fn check(
     }
     match &user {
         Some(user) => check_user(user, daemon_uid, notes),
-        None if daemon_uid == 0 => {
+        None if daemon_uid == 0 && !by_systemd => {
             let problem =
                 Problem::warning(Origin::of_file(file), "user", "apps of this runtime run as root", "set user");
             notes.problem(problem);

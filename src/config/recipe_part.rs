@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use nbs_core::directive::{self, Raw};
 use nbs_core::quantity::{ByteSize, CpuQuota, parse_duration};
 use nbs_core::recipe::{Hook, StopSteps};
 use nbs_core::restart::{RestartPolicy, RestartWhen};
 use nbs_core::signal::Signal;
 use nbs_core::spec::Limits;
+use nbs_core::unit::UnitSetting;
 
 use super::parse;
 use super::problem::Origin;
@@ -142,9 +144,33 @@ pub fn limits(top: &mut Reader<'_>, key: &str) -> Given<Limits> {
         memory_max: table.parsed_number("memory_max", |text| Ok(ByteSize::parse(text)?)).map(|given| given.value),
         cpu_quota: table.parsed("cpu_quota", |text| Ok(CpuQuota::parse(text)?)).map(|given| given.value),
         tasks_max: table.integer("tasks_max", 1..=4_194_304).map(|given| given.value as u64),
+        io_weight: table.integer("io_weight", 1..=10_000).map(|given| given.value as u32),
     };
     table.finish();
     Given { value: limits, key: key.into(), origin }
+}
+
+/// Takes the raw properties of the unit.
+pub fn unit(top: &mut Reader<'_>) -> Vec<UnitSetting> {
+    let Some(mut table) = top.table("unit") else { return Vec::new() };
+    let mut settings = Vec::new();
+    for (name, given) in table.take_rest() {
+        match directive::read(&name, &raw(&given.value)) {
+            Ok(setting) => settings.push(setting),
+            Err(fault) => table.notes().complain(&given, Complaint::new(fault.text, fault.hint)),
+        }
+    }
+    settings
+}
+
+fn raw(value: &Value) -> Raw {
+    match &value.kind {
+        Kind::Text(text) => Raw::Text(text.clone()),
+        Kind::Integer(number) => Raw::Integer(*number),
+        Kind::Boolean(flag) => Raw::Boolean(*flag),
+        Kind::List(items) => Raw::List(items.iter().map(raw).collect()),
+        Kind::Other(_) | Kind::Table(_) => Raw::Other,
+    }
 }
 
 /// Parses a duration without bounds of its own.

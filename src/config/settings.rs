@@ -11,6 +11,7 @@ use std::time::Duration;
 use nbs_core::name::EnvironmentName;
 use nbs_core::network::Network;
 use nbs_core::quantity::ByteSize;
+use nbs_core::recipe::Adapter;
 
 use super::parse;
 use super::problem::{Origin, Problem};
@@ -100,6 +101,8 @@ pub struct EnvironmentSettings {
     pub url: Option<String>,
     /// Where an entry's gateway reaches it, if elsewhere.
     pub proxy_url: Option<String>,
+    /// What runs apps whose recipe names no adapter; none = systemd where it is PID 1, else the process adapter.
+    pub adapter: Option<Adapter>,
     /// Starts at the same time.
     pub concurrent_starts: usize,
     /// Pause between two records of its heartbeat.
@@ -229,6 +232,7 @@ fn environment(mut group: Reader<'_>) -> EnvironmentSettings {
         name: group.setting("name", "local", |text| Ok(EnvironmentName::parse(text)?)),
         url: group.setting_shown("url", "", parse::url, parse::mask_url),
         proxy_url: group.setting_shown("proxy_url", "", parse::url, parse::mask_url),
+        adapter: group.setting("adapter", "auto", parse::adapter_or_auto),
         concurrent_starts: group.setting_integer("concurrent_starts", 2, 1..=10_000) as usize,
         heartbeat_interval: group.setting("heartbeat_interval", "2m", parse::duration(Duration::from_secs(1)..=HOUR)),
         port_range: group.setting("port_range", "20000-29999", parse::port_range),

@@ -110,13 +110,4 @@ pub enum Effect {
     },
     /// Tell the entry.
     Report(Report),
-    /// Tell the operator: a stray process was found.
-    Stray {
-        /// The app it claims to be of.
-        app: AppId,
-        /// Its life.
-        run: Run,
-        /// Its pid, if known.
-        pid: Option<u32>,
-    },
 }

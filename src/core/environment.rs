@@ -116,7 +116,7 @@ impl Environment {
                 true => self.with_instance(now, &app, &mut effects, |instance, ctx| instance.sweep(ctx, run, adapter)),
                 false => {
                     let pid = identity.map(|identity| identity.pid);
-                    effects.push(Effect::Stray { app, run, pid });
+                    effects.push(Effect::Report(Report::Stray { app, run, pid, adapter }));
                 }
             }
         }

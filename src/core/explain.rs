@@ -11,8 +11,10 @@ use crate::order::InstanceReport;
 use crate::phase::{Phase, Status};
 use crate::quantity::short_duration;
 use crate::reason::ReasonCode;
+use crate::recipe::Adapter;
 use crate::spec::StartMode;
 use crate::time::{Now, Wall};
+use crate::unit::unit_name;
 use crate::view::{AppView, EnvironmentView, InstanceView, OperationStatus, OperationView, QueueView};
 
 /// One link of the chain.
@@ -144,6 +146,12 @@ fn silence(environment: &EnvironmentView, now: Now) -> Option<Cause> {
 /// The process: what it does now, why its last life ended, and what comes next.
 fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Cause> {
     let at = &instance.environment;
+    let (process, again) = match report.adapter {
+        Adapter::Process => ("the process".to_string(), "the next automatic attempt"),
+        Adapter::Systemd => {
+            (format!("{}'s process", unit_name(&report.app)), "the next automatic attempt (by systemd)")
+        }
+    };
     let pid = report.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let lasted = since(report.since, now);
     let mut causes = Vec::new();
@@ -160,14 +168,14 @@ fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Ca
     let present = match report.phase {
         Phase::Stopped => None,
         Phase::Preparing => Some(format!("{at}: a prepare hook has run for {lasted}")),
-        Phase::Spawning => Some(format!("{at}: the process is being started")),
-        Phase::Starting => Some(format!("{at}: the process{pid} was started {lasted} ago and is not ready yet")),
-        Phase::Running => Some(format!("{at}: the process{pid} has been ready for {lasted}")),
+        Phase::Spawning => Some(format!("{at}: {process} is being started")),
+        Phase::Starting => Some(format!("{at}: {process}{pid} was started {lasted} ago and is not ready yet")),
+        Phase::Running => Some(format!("{at}: {process}{pid} has been ready for {lasted}")),
         Phase::Backoff => {
             let next = report.next_attempt.map(|at| until(at, now)).unwrap_or_else(|| "soon".into());
-            Some(format!("{at}: the next automatic attempt is due {next}"))
+            Some(format!("{at}: {again} is due {next}"))
         }
-        Phase::Stopping => Some(format!("{at}: the process{pid} has been stopping for {lasted}")),
+        Phase::Stopping => Some(format!("{at}: {process}{pid} has been stopping for {lasted}")),
         Phase::Failed => Some(format!("{at}: automatic attempts were given up {lasted} ago")),
     };
     causes.extend(present.map(|text| Cause::new("process", text)));
@@ -229,7 +237,6 @@ mod tests {
     use crate::name::{AppId, EnvironmentName, RuntimeName};
     use crate::order::Registration;
     use crate::reason::Reason;
-    use crate::recipe::Adapter;
     use crate::spec::AppSpec;
     use crate::time::Mono;
     use crate::view::Priority;

@@ -21,6 +21,8 @@ pub mod restart;
 pub mod spec;
 pub mod recipe;
 pub mod unit;
+pub mod directive;
+pub mod sandbox;
 pub mod launch;
 
 pub mod intent;

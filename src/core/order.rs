@@ -127,6 +127,17 @@ pub enum Report {
         /// The order it followed.
         intent_seq: Seq,
     },
+    /// A process or unit claims to be an app that the ledger does not know. It is left alone.
+    Stray {
+        /// The app it claims to be.
+        app: AppId,
+        /// Its life.
+        run: Run,
+        /// Its main process.
+        pid: Option<u32>,
+        /// What runs it.
+        adapter: Adapter,
+    },
     /// An order was not taken up.
     Refused {
         /// Which app.

@@ -46,6 +46,8 @@ pub struct Limits {
     pub cpu_quota: Option<CpuQuota>,
     /// Processes and threads.
     pub tasks_max: Option<u64>,
+    /// Share of the disks' time beside others, 1 to 10000; who names none has 100.
+    pub io_weight: Option<u32>,
 }
 
 impl Limits {
@@ -56,6 +58,7 @@ impl Limits {
             memory_max: self.memory_max.or(recipe.memory_max),
             cpu_quota: self.cpu_quota.or(recipe.cpu_quota),
             tasks_max: self.tasks_max.or(recipe.tasks_max),
+            io_weight: self.io_weight.or(recipe.io_weight),
         }
     }
 
@@ -69,6 +72,7 @@ impl Limits {
         found("memory_max", over(self.memory_max, max.memory_max))
             .or_else(|| found("cpu_quota", over(self.cpu_quota, max.cpu_quota)))
             .or_else(|| found("tasks_max", over(self.tasks_max, max.tasks_max)))
+            .or_else(|| found("io_weight", over(self.io_weight, max.io_weight)))
     }
 }
 

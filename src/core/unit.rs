@@ -57,6 +57,26 @@ pub enum UnitValue {
     Text(String),
     /// `as`
     Texts(Vec<String>),
+    /// `(bas)`
+    Filter {
+        /// Whether the names are what is allowed; else they are what is refused.
+        allow: bool,
+        /// The names.
+        names: Vec<String>,
+    },
+    /// `a(ss)`
+    Pairs(Vec<(String, String)>),
+    /// `a(ssbt)`: source and target; a missing source is an error.
+    Binds(Vec<(String, String)>),
+    /// `a(st)`
+    Amounts(Vec<(String, u64)>),
+    /// `(aiai)`
+    Exits {
+        /// Exit statuses.
+        statuses: Vec<i32>,
+        /// Signals.
+        signals: Vec<i32>,
+    },
 }
 
 /// A property of the unit, by its name on the bus.

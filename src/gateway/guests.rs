@@ -26,8 +26,10 @@ const NEVER: u32 = u32::MAX;
 pub enum Stage {
     /// Nothing.
     Serving,
-    /// To leave after the present request.
+    /// To leave after the next answer.
     Draining,
+    /// To leave after the present request, at once if there is none.
+    Closing,
     /// To leave now.
     Cut,
 }
@@ -101,6 +103,16 @@ impl Guests {
         self.list().len()
     }
 
+    /// What the next one to come is numbered by.
+    pub fn next(&self) -> u64 {
+        self.next.load(Relaxed)
+    }
+
+    /// How many are there who came before that number was the next.
+    pub fn count_before(&self, number: u64) -> usize {
+        self.list().keys().filter(|id| **id < number).count()
+    }
+
     /// Resolves when somebody may have left.
     pub fn someone_left(&self) -> tokio::sync::futures::Notified<'_> {
         self.left.notified()
@@ -111,6 +123,7 @@ impl Guests {
         match self.stage.load(SeqCst) {
             0 => Stage::Serving,
             1 => Stage::Draining,
+            2 => Stage::Closing,
             _ => Stage::Cut,
         }
     }

@@ -101,7 +101,7 @@ async fn attend(stream: TcpStream, visit: Arc<Visit>, mut guest: Guest) {
         }
         // First what has already arrived: a request that waits in the socket is answered, not cut.
         let polled = Pin::new(&mut connection).poll(cx);
-        if polled.is_pending() && stage == Stage::Draining && !told {
+        if polled.is_pending() && stage == Stage::Closing && !told {
             told = true;
             Pin::new(&mut connection).graceful_shutdown();
             return Pin::new(&mut connection).poll(cx).map(|_| true);

@@ -61,6 +61,8 @@ pub struct Options {
     /// Parts of a `User-Agent`, in any case, by which health checkers and bots are known. They neither wake an app nor
     /// wait for one.
     pub bots: Vec<String>,
+    /// The listener stays open when this gateway ends: who knocks after the last was let in waits for the next one. No.
+    pub listener_is_kept: bool,
 }
 
 /// What health checkers and crawlers call themselves.
@@ -98,6 +100,7 @@ impl Default for Options {
             header_max: 64 << 10,
             pool_idle: Duration::from_secs(4),
             bots: BOTS.iter().map(ToString::to_string).collect(),
+            listener_is_kept: false,
         }
     }
 }

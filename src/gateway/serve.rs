@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use nbs_core::gate::{self, Code, Decision, Visitor};
 use nbs_core::route::{Head, Route, Selection, route};
 use nbs_core::view::AppView;
@@ -99,6 +99,16 @@ impl Drop for Turn {
 /// # Errors
 /// None: there is always an answer.
 pub async fn serve(visit: Arc<Visit>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    let gateway = visit.gateway.clone();
+    let mut response = answer(visit, request).await?;
+    // Told along with an answer, a client does not send its next request into a connection that is being closed.
+    if gateway.guests.stage() >= Stage::Draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+async fn answer(visit: Arc<Visit>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let turn = Turn::begin(visit);
     if request.method() == Method::CONNECT {
         return Ok(refuse(turn, Code::MethodNotAllowed, "", None, false));

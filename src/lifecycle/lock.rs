@@ -4,6 +4,13 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a lock that is held is asked for again: a daemon that was killed while it started an app leaves a child that
+/// holds the lock until its exec.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the lock was not got.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +41,10 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Locks a state directory, without waiting.
+    /// Locks a state directory. Blocks for up to two seconds while another process has the lock.
     ///
     /// # Errors
-    /// Another daemon has the lock, or the file cannot be used.
+    /// Another daemon keeps the lock, or the file cannot be used.
     pub fn acquire(state_dir: &Path) -> Result<Self, LockError> {
         let path = state_dir.join("lock");
         let failed = |source| LockError::Failed { file: path.clone(), source };
@@ -49,12 +56,19 @@ impl StateLock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held { holder: holder(&mut file), file: path });
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if waited < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                    waited += PAUSE;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { holder: holder(&mut file), file: path });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let write = |file: &mut File| {
             file.set_len(0)?;
@@ -89,6 +103,18 @@ mod tests {
         assert_eq!(error, expected);
         drop(lock);
         assert!(StateLock::acquire(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_soon_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = StateLock::acquire(dir.path()).unwrap();
+        let letting_go = std::thread::spawn(move || {
+            std::thread::park_timeout(Duration::from_millis(200));
+            drop(lock);
+        });
+        assert!(StateLock::acquire(dir.path()).is_ok());
+        letting_go.join().unwrap();
     }
 
     #[test]

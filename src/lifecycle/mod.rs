@@ -4,6 +4,8 @@
 
 pub mod directories;
 pub mod identity;
+pub mod liveness;
 pub mod lock;
 pub mod notify;
+pub mod shelf;
 pub mod signal;

@@ -32,6 +32,24 @@ pub fn reloading() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
+/// How often a start that takes long asks for more time, how much it asks for, and how often at most.
+const START_ASK: Duration = Duration::from_secs(10);
+const START_MORE: Duration = Duration::from_secs(30);
+const START_ASKS: u32 = 60;
+
+/// Carries a start through: as long as it is under way systemd is asked for more time, for ten minutes at most.
+pub async fn starting<T>(start: impl Future<Output = T>) -> T {
+    let mut start = std::pin::pin!(start);
+    for _ in 0..START_ASKS {
+        if let Ok(done) = tokio::time::timeout(START_ASK, start.as_mut()).await {
+            return done;
+        }
+        let more = NotifyState::ExtendTimeoutUsec(START_MORE.as_micros() as u32);
+        let _ = sd_notify::notify(&[more, NotifyState::Status("looks for the apps of an earlier daemon")]);
+    }
+    start.await
+}
+
 /// Tells that the daemon is about to end.
 ///
 /// # Errors
@@ -48,14 +66,14 @@ fn one_line(text: &str) -> String {
 /// systemd's watchdog: it ends the daemon unless it is petted in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watchdog {
-    /// How often to pet it: half the time that systemd waits.
+    /// How often to pet it: a third of the time that systemd waits, so that one late round is forgiven.
     pub interval: Duration,
 }
 
 impl Watchdog {
     /// The watchdog, if systemd set one for this process.
     pub fn of_process() -> Option<Self> {
-        sd_notify::watchdog_enabled().map(|limit| Self { interval: limit / 2 })
+        sd_notify::watchdog_enabled().map(|limit| Self { interval: limit / 3 })
     }
 
     /// Tells that the daemon lives. Only who has just seen it work may say so, never a bare timer.

@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use crate::ground::failure;
 use crate::ports::CommandOutput;
 
 use super::identity::{self, Main};
@@ -26,7 +27,7 @@ use super::spawn::{self, Spawned};
 use super::sweeper::{Request, Then};
 use super::tree::Target;
 use super::watch::{self, Reaped};
-use super::{Inner, failure, output};
+use super::{Inner, output};
 
 /// Bytes of output kept to take the last lines from.
 const KEPT: usize = 32 << 10;

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::user::Credentials;
+use crate::ground::user::Credentials;
 
 /// Everything the shim needs.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -49,7 +49,7 @@ pub async fn run(inner: Arc<Inner>, app: AppId, mut place: Place, lines: mpsc::S
         (place, rest) = (next_place, next_rest);
         let idle = new.is_empty();
         for text in new {
-            if lines.send(LogLine { at: None, text }).await.is_err() {
+            if lines.send(LogLine::plain(text)).await.is_err() {
                 return;
             }
         }

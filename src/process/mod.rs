@@ -8,9 +8,7 @@
 mod adopt;
 mod command;
 mod exec_spec;
-mod failure;
 mod follow;
-mod ground;
 mod identity;
 mod lives;
 mod mark;
@@ -21,7 +19,6 @@ mod spawn;
 mod sweeper;
 mod tail;
 mod tree;
-mod user;
 mod watch;
 
 use std::collections::HashSet;
@@ -40,13 +37,13 @@ use nbs_core::name::AppId;
 use nbs_core::observation::{Identity, SpawnFailure};
 use nbs_core::recipe::Listen;
 use nbs_core::signal::Signal;
-use nbs_core::time::Wall;
 use rustix::process::{Resource, Rlimit};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::ground::{self, failure, user};
 use crate::ports::{
-    BoxFuture, CommandOutput, CommandRunner, Found, Known, LogError, LogLine, LogReader, ObservationSender,
+    BoxFuture, CommandOutput, CommandRunner, Found, Known, LogError, LogLine, LogQuery, LogReader, ObservationSender,
     ProcessControl, Started,
 };
 
@@ -289,6 +286,7 @@ fn notes(launch: &Launch) -> Vec<String> {
         ("memory_max", limits.memory_max.is_some()),
         ("cpu_quota", limits.cpu_quota.is_some()),
         ("tasks_max", limits.tasks_max.is_some()),
+        ("io_weight", limits.io_weight.is_some()),
     ];
     let note = |name| format!("limits.{name} is not enforced: the process adapter has no cgroup here");
     let mut notes: Vec<String> = asked.into_iter().filter(|(_, is)| *is).map(|(name, _)| note(name)).collect();
@@ -368,30 +366,26 @@ impl CommandRunner for Processes {
 }
 
 impl LogReader for Processes {
-    fn tail<'a>(
-        &'a self,
-        app: &'a AppId,
-        lines: usize,
-        since: Option<Wall>,
-    ) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
+    fn tail<'a>(&'a self, app: &'a AppId, query: &'a LogQuery) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
         Box::pin(async move {
-            if since.is_some() {
-                return Err(LogError::NoTimes(app.clone()));
-            }
-            let tail = self.read_tail(app, lines, false).await?;
-            Ok(tail.lines.into_iter().map(|text| LogLine { at: None, text }).collect())
+            let tail = self.read_tail(app, query, false).await?;
+            Ok(tail.lines.into_iter().map(LogLine::plain).collect())
         })
     }
 
-    fn follow<'a>(&'a self, app: &'a AppId, lines: usize) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
+    fn follow<'a>(
+        &'a self,
+        app: &'a AppId,
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
         Box::pin(async move {
-            let tail = self.read_tail(app, lines, true).await?;
+            let tail = self.read_tail(app, query, true).await?;
             let (sender, receiver) = mpsc::channel(follow::CHANNEL);
             let (inner, app) = (self.inner.clone(), app.clone());
             let place = follow::Place { cuts: tail.cuts, at: tail.end };
             tokio::spawn(async move {
                 for text in tail.lines {
-                    if sender.send(LogLine { at: None, text }).await.is_err() {
+                    if sender.send(LogLine::plain(text)).await.is_err() {
                         return;
                     }
                 }
@@ -403,7 +397,14 @@ impl LogReader for Processes {
 }
 
 impl Processes {
-    async fn read_tail(&self, app: &AppId, lines: usize, complete: bool) -> Result<tail::Tail, LogError> {
+    async fn read_tail(&self, app: &AppId, query: &LogQuery, complete: bool) -> Result<tail::Tail, LogError> {
+        if query.since.is_some() {
+            return Err(LogError::NoTimes(app.clone()));
+        }
+        if query.after.is_some() {
+            return Err(LogError::NoCursors(app.clone()));
+        }
+        let lines = query.lines;
         let (inner, name) = (self.inner.clone(), app.clone());
         let reading = tokio::task::spawn_blocking(move || tail::read(&inner.logs, &name, lines, complete));
         let failed = |cause: String| LogError::Failed { app: app.clone(), cause };

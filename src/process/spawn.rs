@@ -19,10 +19,12 @@ use nbs_core::observation::SpawnFailure;
 use nbs_core::reason::ReasonCode;
 use rustix::process::PidfdFlags;
 
+use crate::ground::failure;
+use crate::ground::user::Credentials;
+
 use super::exec_spec::{ExecSpec, Stage, c_path};
 use super::identity::{self, Main, Proc};
-use super::user::Credentials;
-use super::{failure, mark, shim};
+use super::{mark, shim};
 
 /// How long the shim may take to reach the program. It only makes system calls; a dead network disk may hold it up.
 const SHIM_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: what follows from them (`state.rs`) and how they come here (`bus.rs`).
 
+use std::time::Duration;
+
 use nbs_core::id::Run;
 use nbs_core::name::AppId;
 
@@ -31,12 +33,20 @@ pub(crate) struct Snapshot {
     pub(crate) exec_code: i32,
     /// `ExecMainStatus`: exit status or signal.
     pub(crate) exec_status: i32,
+    /// `ExecMainStartTimestamp`: microseconds since 1970; 0 = never.
+    pub(crate) exec_started: u64,
     /// `NRestarts`.
     pub(crate) restarts: u32,
     /// `StatusText`: the app's own words by `sd_notify`.
     pub(crate) status_text: String,
     /// `InvocationID`, 32 hexadecimal digits; empty = never started.
     pub(crate) invocation: String,
+    /// Whether its `Restart` is other than `no`.
+    pub(crate) repairs: bool,
+    /// Whether its `Type` is `notify`.
+    pub(crate) notify: bool,
+    /// `RestartUSec`: its pause before an automatic restart.
+    pub(crate) restart_delay: Duration,
     /// What its journal fields say; none for a foreign unit.
     pub(crate) marker: Option<Marker>,
 }
@@ -50,8 +60,10 @@ pub(crate) struct Changed {
     pub(crate) main_pid: Option<u32>,
     pub(crate) exec_code: Option<i32>,
     pub(crate) exec_status: Option<i32>,
+    pub(crate) exec_started: Option<u64>,
     pub(crate) restarts: Option<u32>,
     pub(crate) status_text: Option<String>,
+    pub(crate) invocation: Option<String>,
 }
 
 impl Changed {
@@ -73,8 +85,10 @@ impl Changed {
         over(&mut self.main_pid, later.main_pid);
         over(&mut self.exec_code, later.exec_code);
         over(&mut self.exec_status, later.exec_status);
+        over(&mut self.exec_started, later.exec_started);
         over(&mut self.restarts, later.restarts);
         over(&mut self.status_text, later.status_text);
+        over(&mut self.invocation, later.invocation);
     }
 }
 
@@ -89,9 +103,13 @@ impl Snapshot {
             main_pid: changed.main_pid.unwrap_or(self.main_pid),
             exec_code: changed.exec_code.unwrap_or(self.exec_code),
             exec_status: changed.exec_status.unwrap_or(self.exec_status),
+            exec_started: changed.exec_started.unwrap_or(self.exec_started),
             restarts: changed.restarts.unwrap_or(self.restarts),
             status_text: changed.status_text.unwrap_or_else(|| self.status_text.clone()),
-            invocation: self.invocation.clone(),
+            repairs: self.repairs,
+            notify: self.notify,
+            restart_delay: self.restart_delay,
+            invocation: changed.invocation.unwrap_or_else(|| self.invocation.clone()),
             marker: self.marker.clone(),
         }
     }

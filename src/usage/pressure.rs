@@ -14,14 +14,15 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// The present figures; none where the kernel keeps none (`psi=0`, or older than 4.20).
+    /// The host's present figures; none where the kernel keeps none (`psi=0`, or older than 4.20).
     pub(super) fn read() -> Option<Self> {
         let of = |name: &str| avg10(&fs::read_to_string(format!("/proc/pressure/{name}")).ok()?);
         Some(Self { cpu: of("cpu")?, memory: of("memory")?, io: of("io")? })
     }
 }
 
-fn avg10(text: &str) -> Option<f32> {
+/// The figure of the `some` line over ten seconds.
+pub(super) fn avg10(text: &str) -> Option<f32> {
     let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
     line.split(' ').find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
 }

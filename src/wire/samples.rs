@@ -38,8 +38,14 @@ fn variables(prefix: &'static str) -> impl Strategy<Value = BTreeMap<String, Str
 
 fn limits() -> impl Strategy<Value = Limits> {
     let memory = option::of((1..u64::MAX).prop_map(ByteSize));
-    let parts = (memory, option::of((1..u32::MAX).prop_map(CpuQuota)), option::of(1..u64::MAX));
-    parts.prop_map(|(memory_max, cpu_quota, tasks_max)| Limits { memory_max, cpu_quota, tasks_max })
+    let parts =
+        (memory, option::of((1..u32::MAX).prop_map(CpuQuota)), option::of(1..u64::MAX), option::of(1..=10_000u32));
+    parts.prop_map(|(memory_max, cpu_quota, tasks_max, io_weight)| Limits {
+        memory_max,
+        cpu_quota,
+        tasks_max,
+        io_weight,
+    })
 }
 
 fn proxy(environments: Vec<EnvironmentName>) -> impl Strategy<Value = ProxySettings> {

@@ -145,6 +145,7 @@ fn write(spec: &AppSpec, secret: impl Fn(&SecretText) -> Value) -> Value {
             "memory_max": spec.limits.memory_max.map(|size| size.to_string()),
             "cpu_quota": spec.limits.cpu_quota.map(|quota| quota.to_string()),
             "tasks_max": spec.limits.tasks_max,
+            "io_weight": spec.limits.io_weight,
         },
         "proxy": { "choice": choice, "hold_timeout": spec.proxy.hold_timeout.map(exact_duration) },
         "labels": texts(&spec.labels),
@@ -397,7 +398,7 @@ fn read_labels(walk: &mut Walk, field: Field<'_>) -> BTreeMap<String, String> {
 }
 
 fn read_limits(walk: &mut Walk, (path, value): Field<'_>) -> Limits {
-    let fields = walk.object(&path, value, &["memory_max", "cpu_quota", "tasks_max"]);
+    let fields = walk.object(&path, value, &["memory_max", "cpu_quota", "tasks_max", "io_weight"]);
     let (path, memory) = fields.get("memory_max");
     let memory_max = match memory {
         Some(Value::Number(number)) => {
@@ -425,7 +426,13 @@ fn read_limits(walk: &mut Walk, (path, value): Field<'_>) -> Limits {
         let detail = format!("{} is not a number of tasks", shown(tasks));
         walk.invalid(path, detail, "write a whole number from 1, without quotes");
     }
-    Limits { memory_max, cpu_quota, tasks_max }
+    let (path, weight) = fields.get("io_weight");
+    let io_weight = weight.and_then(Value::as_u64).filter(|weight| (1..=10_000).contains(weight));
+    if let Some(weight) = weight.filter(|weight| !weight.is_null() && io_weight.is_none()) {
+        let detail = format!("{} is not a weight", shown(weight));
+        walk.invalid(path, detail, "write a whole number from 1 to 10000, without quotes; 100 is usual");
+    }
+    Limits { memory_max, cpu_quota, tasks_max, io_weight: io_weight.map(|weight| weight as u32) }
 }
 
 fn read_proxy(

@@ -25,6 +25,9 @@ pub(crate) struct SpecShape {
     memory_max: Option<u64>,
     cpu_quota: Option<u32>,
     tasks_max: Option<u64>,
+    /// Not in rows of versions before it.
+    #[serde(default)]
+    io_weight: Option<u32>,
     #[serde(default)]
     proxy: ProxyShape,
     #[serde(default)]
@@ -73,6 +76,7 @@ impl SpecShape {
             memory_max: spec.limits.memory_max.map(|size| size.0),
             cpu_quota: spec.limits.cpu_quota.map(|quota| quota.0),
             tasks_max: spec.limits.tasks_max,
+            io_weight: spec.limits.io_weight,
             proxy: ProxyShape {
                 choice: choice.into(),
                 environment,
@@ -112,6 +116,7 @@ impl SpecShape {
                 memory_max: self.memory_max.map(ByteSize),
                 cpu_quota: self.cpu_quota.map(CpuQuota),
                 tasks_max: self.tasks_max,
+                io_weight: self.io_weight,
             },
             proxy: ProxySettings { choice, hold_timeout: self.proxy.hold_timeout_us.map(Duration::from_micros) },
             labels: self.labels,

@@ -81,9 +81,6 @@ impl Hands {
                     let _ = observations.send(Observation { app, run, fact: Fact::CleanedUp }).await;
                 });
             }
-            Effect::Stray { app, run, pid } => {
-                tracing::warn!(app = %app, run = %run, pid, "a process claims to be an app that the ledger does not know; it is left alone");
-            }
             // Committed and told by the loop itself.
             Effect::Remember(_) | Effect::Forget(_) | Effect::Report(_) => {}
         }

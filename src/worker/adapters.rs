@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
 use nbs_core::recipe::Adapter;
-use nbs_core::time::Wall;
 use tokio::sync::mpsc;
 
-use crate::ports::{BoxFuture, CommandRunner, Found, Known, LogError, LogLine, LogReader, ProcessControl};
+use crate::ports::{
+    BoxFuture, CommandOutput, CommandRunner, Found, Known, LogError, LogLine, LogQuery, LogReader, ProcessControl,
+};
 
 /// One adapter.
 #[derive(Clone)]
@@ -81,27 +83,38 @@ impl Logs {
     }
 
     fn of(&self, app: &AppId) -> &dyn LogReader {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        &*self.adapters.of(last.get(app).copied().unwrap_or(Adapter::Process)).logs
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied();
+        &*self.adapters.of(last.unwrap_or(Adapter::Process)).logs
     }
 }
 
 impl LogReader for Logs {
-    fn tail<'a>(
-        &'a self,
-        app: &'a AppId,
-        lines: usize,
-        since: Option<Wall>,
-    ) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
-        self.of(app).tail(app, lines, since)
+    fn tail<'a>(&'a self, app: &'a AppId, query: &'a LogQuery) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
+        Box::pin(async move { self.of(app).tail(app, query).await })
     }
 
-    fn follow<'a>(&'a self, app: &'a AppId, lines: usize) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
-        self.of(app).follow(app, lines)
+    fn follow<'a>(
+        &'a self,
+        app: &'a AppId,
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
+        Box::pin(async move { self.of(app).follow(app, query).await })
     }
 }
 
 /// Whether the worker makes a notify socket for a launch; systemd makes its own for units.
 pub(super) fn needs_notify_socket(launch: &Launch) -> bool {
     launch.notify && launch.adapter() == Adapter::Process
+}
+
+impl CommandRunner for Adapters {
+    fn run<'a>(
+        &'a self,
+        context: &'a Launch,
+        argv: &'a [String],
+        timeout: Duration,
+        log: bool,
+    ) -> BoxFuture<'a, CommandOutput> {
+        self.of(context.adapter()).runner.run(context, argv, timeout, log)
+    }
 }

@@ -17,7 +17,7 @@ use nbs_core::order::Report;
 use nbs_core::recipe::Recipe;
 use nbs_core::record::LedgerRow;
 use nbs_core::time::Mono;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Clock, LogReader, ObservationSender, OrderSlip, Prober, Record};
@@ -38,6 +38,7 @@ pub(crate) struct Inbox {
     observations: mpsc::Receiver<Observation>,
     orders: mpsc::Receiver<OrderSlip>,
     recipes: mpsc::Receiver<()>,
+    pings: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
 /// Everything a worker is made of.
@@ -69,13 +70,15 @@ pub struct Parts {
 pub struct WorkerHandle {
     logs: Arc<dyn LogReader>,
     recipes_changed: mpsc::Sender<()>,
+    pings: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl WorkerHandle {
     /// A handle without a worker behind it, for tests of rooms that hold one.
     pub fn detached(logs: Arc<dyn LogReader>) -> Self {
         let (recipes_changed, _) = mpsc::channel(1);
-        Self { logs, recipes_changed }
+        let (pings, _) = mpsc::channel(1);
+        Self { logs, recipes_changed, pings }
     }
 
     /// What apps wrote.
@@ -86,6 +89,12 @@ impl WorkerHandle {
     /// The same, to keep.
     pub fn log_reader(&self) -> Arc<dyn LogReader> {
         self.logs.clone()
+    }
+
+    /// Whether the loop answers; waits until it does. `false`: it has ended.
+    pub async fn ping(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.pings.send(reply).await.is_ok() && answer.await.is_ok()
     }
 
     /// Says that the recipes were read again and are other than before.
@@ -107,6 +116,7 @@ pub async fn start(
     for row in &rows {
         logs.runs(&row.app, row.adapter);
     }
+    let (ping_sender, pings) = mpsc::channel(1);
     let brain = Environment::new(parts.settings, parts.recipes.recipes(), rows);
     let mut worker = Loop {
         brain,
@@ -115,12 +125,12 @@ pub async fn start(
         clock: parts.clock,
         recipes: parts.recipes,
         reports: parts.reports,
-        inbox: Inbox { observations: parts.observations, orders: parts.orders, recipes },
+        inbox: Inbox { observations: parts.observations, orders: parts.orders, recipes, pings },
         unwritten: BTreeMap::new(),
         unwritten_told: false,
         retry_at: None,
         renew_at: Mono::default(),
     };
     worker.recover(same_boot).await;
-    (WorkerHandle { logs, recipes_changed }, worker.run(shutdown))
+    (WorkerHandle { logs, recipes_changed, pings: ping_sender }, worker.run(shutdown))
 }

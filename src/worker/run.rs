@@ -85,6 +85,11 @@ impl Loop {
                 Some(observation) = self.inbox.observations.recv() => inputs.push(Input::Observed(observation)),
                 Some(slip) = self.inbox.orders.recv() => inputs.push(order_input(slip, now)),
                 Some(()) = self.inbox.recipes.recv() => inputs.push(Input::Recipes(self.recipes.recipes())),
+                Some(ping) = self.inbox.pings.recv() => {
+                    // Who asked may have given up; the answer is that this line is reached.
+                    let _ = ping.send(());
+                    continue;
+                }
                 () = tokio::time::sleep(pause) => inputs.push(Input::Tick),
             }
             while inputs.len() < TURN_MAX {
@@ -132,6 +137,9 @@ impl Loop {
                     latest.insert(report.app.clone(), Report::Instance(report));
                 }
                 Effect::Report(report) => {
+                    if let Report::Stray { app, run, pid, .. } = &report {
+                        tracing::warn!(app = %app, run = %run, pid, "something claims to be an app that the ledger does not know; it is left alone");
+                    }
                     if let Report::Removed { app, .. } | Report::Refused { app, .. } = &report
                         && let Some(earlier) = latest.remove(app)
                     {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nbs_core::name::AppId;
-use nbs_core::time::{Mono, Now, Wall};
+use nbs_core::time::{Mono, Now};
 use nbsupervisor::admin::{
     About, Admin, AdminState, RuntimeSource, TcpAccess, UnixAccess, UsageSource, serve_tcp, serve_unix,
 };
-use nbsupervisor::ports::{BoxFuture, LogError, LogLine, LogReader};
+use nbsupervisor::ports::{BoxFuture, LogError, LogLine, LogQuery, LogReader};
 use nbsupervisor::wire::api::runtime::RecipeProblem;
 use nbsupervisor::wire::api::usage::{AppUsage, Capacity, HostUsage};
 use nbsupervisor::wire::spec::SpecDefaults;
@@ -25,27 +25,32 @@ use crate::entry::{Memory, NOW, Script, local};
 struct Logs;
 
 impl LogReader for Logs {
-    fn tail<'a>(
-        &'a self,
-        app: &'a AppId,
-        lines: usize,
-        since: Option<Wall>,
-    ) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
+    fn tail<'a>(&'a self, app: &'a AppId, query: &'a LogQuery) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
         Box::pin(async move {
-            if since.is_some() {
+            if query.since.is_some() {
                 return Err(LogError::NoTimes(app.clone()));
             }
-            let all = ["one", "two", "three"].map(|text| LogLine { at: None, text: text.into() });
-            Ok(all.into_iter().skip(3usize.saturating_sub(lines)).collect())
+            match query.after.as_deref() {
+                Some("s=4") => return Ok(vec![LogLine::plain("five".into())]),
+                Some(cursor) => return Err(LogError::BadCursor { app: app.clone(), cursor: cursor.into() }),
+                None => {}
+            }
+            let all = ["one", "two", "three"].map(|text| LogLine::plain(text.into()));
+            Ok(all.into_iter().skip(3usize.saturating_sub(query.lines)).collect())
         })
     }
-    fn follow<'a>(&'a self, app: &'a AppId, lines: usize) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
+    fn follow<'a>(
+        &'a self,
+        app: &'a AppId,
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
         Box::pin(async move {
             let (sender, receiver) = mpsc::channel(8);
-            for line in self.tail(app, lines, None).await? {
+            for line in self.tail(app, query).await? {
                 let _ = sender.send(line).await;
             }
-            let _ = sender.send(LogLine { at: Some(NOW), text: "four".into() }).await;
+            let four = LogLine { at: Some(NOW), cursor: Some("s=4".into()), ..LogLine::plain("four".into()) };
+            let _ = sender.send(four).await;
             // Kept open, as a log is, until the reader goes.
             tokio::spawn(async move { sender.closed().await });
             Ok(receiver)
@@ -57,7 +62,7 @@ struct Usage;
 
 impl UsageSource for Usage {
     fn app(&self, _: &AppId) -> Option<AppUsage> {
-        Some(AppUsage { memory_bytes: Some(1 << 20), memory_source: Some("proc".into()), ..AppUsage::default() })
+        Some(AppUsage { memory_bytes: Some(1 << 20), memory_source: Some("proc_rss".into()), ..AppUsage::default() })
     }
     fn host(&self) -> Option<HostUsage> {
         Some(HostUsage::default())

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use nbs_core::launch::Launch;
 use nbs_core::time::Wall;
-use nbsupervisor::ports::{LogError, LogLine, LogReader};
+use nbsupervisor::ports::{LogError, LogLine, LogQuery, LogReader};
 use tokio::sync::mpsc;
 
 use crate::bench::{Bench, DEADLINE, app, run};
@@ -20,7 +20,7 @@ fn numbered(range: std::ops::Range<u32>) -> String {
 }
 
 async fn tail(bench: &Bench, lines: usize) -> Vec<String> {
-    let lines = bench.processes().tail(&app("a"), lines, None).await.unwrap();
+    let lines = bench.processes().tail(&app("a"), &LogQuery::last(lines)).await.unwrap();
     lines.into_iter().map(|line| line.text).collect()
 }
 
@@ -45,8 +45,10 @@ async fn the_tail_has_the_last_lines_and_no_times() {
     assert_eq!(tail(&bench, 15_000).await.len(), 15_000);
     assert_eq!(tail(&bench, usize::MAX).await.len(), 20_001);
     assert!(tail(&bench, 0).await.is_empty());
-    let error = bench.processes().tail(&app("a"), 3, Some(Wall(1))).await.unwrap_err();
-    assert_eq!(error, LogError::NoTimes(app("a")));
+    let since = LogQuery { since: Some(Wall(1)), ..LogQuery::last(3) };
+    assert_eq!(bench.processes().tail(&app("a"), &since).await.unwrap_err(), LogError::NoTimes(app("a")));
+    let after = LogQuery { after: Some("s=1".into()), ..LogQuery::last(3) };
+    assert_eq!(bench.processes().follow(&app("a"), &after).await.unwrap_err(), LogError::NoCursors(app("a")));
 }
 
 #[tokio::test]
@@ -96,7 +98,7 @@ async fn a_huge_file_keeps_its_end() {
 async fn following_gives_the_last_lines_then_new_ones_across_a_rotation() {
     let bench = living().await;
     append(&bench, "one\ntwo\nhal");
-    let mut lines = bench.processes().follow(&app("a"), 1).await.unwrap();
+    let mut lines = bench.processes().follow(&app("a"), &LogQuery::last(1)).await.unwrap();
     assert_eq!(next(&mut lines).await, "two");
     append(&bench, "f\n");
     assert_eq!(next(&mut lines).await, "half");
@@ -116,7 +118,7 @@ async fn following_gives_the_last_lines_then_new_ones_across_a_rotation() {
 #[tokio::test]
 async fn a_reader_that_is_too_slow_is_told_how_much_it_missed() {
     let bench = living().await;
-    let mut lines = bench.processes().follow(&app("a"), 0).await.unwrap();
+    let mut lines = bench.processes().follow(&app("a"), &LogQuery::last(0)).await.unwrap();
     append(&bench, "first\n");
     assert_eq!(next(&mut lines).await, "first");
     append(&bench, &numbered(0..300_000));
@@ -138,7 +140,7 @@ async fn a_reader_that_is_too_slow_is_told_how_much_it_missed() {
 #[tokio::test]
 async fn following_a_log_that_is_not_there_yet_waits_for_it() {
     let bench = Bench::new();
-    let mut lines = bench.processes().follow(&app("a"), 10).await.unwrap();
+    let mut lines = bench.processes().follow(&app("a"), &LogQuery::last(10)).await.unwrap();
     append(&bench, "hello\n");
     assert_eq!(next(&mut lines).await, "hello");
 }

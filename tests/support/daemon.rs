@@ -14,6 +14,9 @@ use serde_json::Value;
 
 use super::eventually::eventually;
 
+/// Lines of a daemon's log that a test which failed prints.
+const LOG_SHOWN: usize = 60;
+
 /// A daemon that a test started.
 pub struct Daemon {
     dir: PathBuf,
@@ -122,6 +125,7 @@ impl Daemon {
             format!("recipes_dir={}", path("recipes")),
             "admin.listen=127.0.0.1:0".to_string(),
             "gateway.listen=127.0.0.1:0".to_string(),
+            "environment.adapter=process".to_string(),
             format!("environment.port_range={}-{}", self.ports.first, self.ports.first + Ports::COUNT - 1),
         ];
         set.extend(self.extra.iter().cloned());
@@ -271,6 +275,15 @@ impl Daemon {
         .collect()
     }
 
+    /// Prints the end of its log: a whole one would hide why the test failed.
+    fn show_log(&self) {
+        let (log, file) = (self.log(), self.dir.join("daemon.log"));
+        let lines: Vec<_> = log.lines().collect();
+        let hidden = lines.len().saturating_sub(LOG_SHOWN);
+        eprintln!("--- daemon log, last {LOG_SHOWN} lines ({hidden} earlier ones were in {})", file.display());
+        eprintln!("{}", lines[hidden..].join("\n"));
+    }
+
     fn kill_marked(&self) {
         for pid in self.marked().into_keys() {
             let pid = nix::unistd::Pid::from_raw(pid as i32);
@@ -282,7 +295,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- daemon log\n{}", self.log());
+            self.show_log();
         }
         self.kill9();
         // A process that is being started at this moment shows up in the next look.

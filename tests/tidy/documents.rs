@@ -1,6 +1,8 @@
 //! Documents speak of things that exist: tests, files, reason codes, recipe keys; and of the product alone.
 
+use nbs_core::directive;
 use nbs_core::reason::ReasonCode;
+use nbs_core::sandbox::STANDARD;
 
 use super::source::{Finding, Tree, assert_none};
 
@@ -84,6 +86,38 @@ pub fn reasons(tree: &Tree) -> Vec<Finding> {
     vec![Finding { path: path.into(), line: 0, text }]
 }
 
+/// The tables of docs/sandbox.md, as they should be.
+fn sandbox_tables() -> String {
+    let sandbox = STANDARD.iter().map(|row| {
+        let user = if row.by_user_manager { "yes" } else { "no" };
+        format!("| `{}={}` | {} | {} | {user} |\n", row.name, row.value.shown(), row.takes, row.misses)
+    });
+    let directives = directive::DIRECTIVES
+        .iter()
+        .map(|row| format!("| `{}` | {} | `{}` |\n", row.name, directive::what(row.kind), row.sample));
+    let own = directive::OWN.iter().map(|(name, instead)| format!("| `{name}` | {instead} |\n"));
+    format!(
+        "| property | takes away | who misses it | under a user's manager |\n| --- | --- | --- | --- |\n{}\
+         | directive | takes | for instance |\n| --- | --- | --- |\n{}| directive | instead |\n| --- | --- |\n{}",
+        sandbox.collect::<String>(),
+        directives.collect::<String>(),
+        own.collect::<String>()
+    )
+}
+
+/// docs/sandbox.md shows the sandbox and the directives that the core knows.
+pub fn sandbox(tree: &Tree) -> Vec<Finding> {
+    let path = "docs/sandbox.md";
+    let expected = sandbox_tables();
+    let text = tree.get(path).map_or("", |file| &file.text);
+    let table: String = text.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect();
+    if table == expected {
+        return Vec::new();
+    }
+    let text = format!("differs from src/core/sandbox.rs or directive.rs; its tables must be:\n{expected}");
+    vec![Finding { path: path.into(), line: 0, text }]
+}
+
 /// docs/recipes.md has a row for every key of an example recipe, and for every placeholder.
 pub fn recipe_keys(tree: &Tree) -> Vec<Finding> {
     let text = tree.get("docs/recipes.md").map_or("", |file| &file.text);
@@ -122,6 +156,11 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn the_sandbox_is_documented_as_it_is() {
+    assert_none(&sandbox(&Tree::real()));
+}
+
+#[test]
 fn the_reason_codes_are_documented() {
     assert_none(&reasons(&Tree::real()));
 }
@@ -143,6 +182,8 @@ fn the_document_rules_bite() {
     assert_eq!(dead_links(&Tree::sample(&[links])).len(), 2);
     assert_none(&dead_links(&Tree::sample(&[links, ("docs/b.md", ""), ("README.md", "")])));
     assert_eq!(reasons(&Tree::default()).len(), 1);
+    assert_eq!(sandbox(&Tree::default()).len(), 1);
+    assert_none(&sandbox(&Tree::sample(&[("docs/sandbox.md", &sandbox_tables())])));
     assert_none(&reasons(&Tree::sample(&[("docs/reasons.md", &format!("Text.\n\n{}\nMore.", reasons_table()))])));
     let holes = nbs_core::template::Placeholder::names().count();
     let recipe = ("examples/x.toml", "command = []\nnew_key = 1\n");

@@ -6,6 +6,8 @@ use super::source::{File, Finding, Tree, assert_none, leading_name, room};
 
 /// What an adapter may import.
 const ADAPTER: &[&str] = &["wire", "ports", "telemetry", "tasks"];
+/// What an adapter may import that starts processes.
+const STARTER: &[&str] = &["wire", "ports", "telemetry", "tasks", "ground"];
 
 /// The edges, in reading order. Every room may use `nbs_core`; ARCHITECTURE.md shows the same table.
 pub const EDGES: &[(&str, &[&str])] = &[
@@ -16,8 +18,9 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("lifecycle", &[]),
     ("config", &[]),
-    ("systemd", ADAPTER),
-    ("process", ADAPTER),
+    ("ground", &[]),
+    ("systemd", STARTER),
+    ("process", STARTER),
     ("shared", ADAPTER),
     ("redis_bus", ADAPTER),
     ("local_bus", ADAPTER),

@@ -44,6 +44,9 @@ pub struct CreateArgs {
     /// Processes and threads at most
     #[arg(long, value_name = "NUMBER")]
     tasks_max: Option<u64>,
+    /// Share of the disks' time beside other apps, 1 to 10000; 100 is usual
+    #[arg(long, value_name = "WEIGHT")]
+    io_weight: Option<u32>,
     /// A label (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
@@ -103,6 +106,7 @@ fn spec(args: CreateArgs) -> Outcome<Map<String, Value>> {
         ("memory_max", args.memory_max.map(Value::from)),
         ("cpu_quota", args.cpu_quota.map(Value::from)),
         ("tasks_max", args.tasks_max.map(Value::from)),
+        ("io_weight", args.io_weight.map(Value::from)),
     ];
     for (key, value) in limits {
         if let Some(value) = value {

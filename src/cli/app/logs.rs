@@ -38,9 +38,20 @@ pub struct LogsArgs {
 
 impl LogsArgs {
     fn query(&self, lines: Option<usize>, since: Option<&String>, follow: bool) -> String {
+        self.query_after(lines, since, None, follow)
+    }
+
+    fn query_after(
+        &self,
+        lines: Option<usize>,
+        since: Option<&String>,
+        cursor: Option<&String>,
+        follow: bool,
+    ) -> String {
         let query = [
             ("lines", lines.map(|lines| lines.to_string())),
             ("since", since.cloned()),
+            ("cursor", cursor.cloned()),
             ("environment", self.environment.clone()),
             ("follow", follow.then(|| "true".into())),
         ];
@@ -58,7 +69,7 @@ pub async fn run(session: &mut Session, args: LogsArgs) -> Outcome {
         }
         return Ok(());
     }
-    let mut shown: VecDeque<String> = VecDeque::new();
+    let mut shown = Shown::default();
     // The daemon must be there at first; later it is waited for.
     let mut body = session.client.stream(&first, NDJSON, &[]).await?;
     loop {
@@ -68,23 +79,42 @@ pub async fn run(session: &mut Session, args: LogsArgs) -> Outcome {
             while lines.has_more() {
                 batch.extend(lines.next().await);
             }
-            remember(&mut shown, show(session, &args, batch.iter().map(String::as_bytes))?);
+            shown.remember(show(session, &args, batch.iter().map(String::as_bytes))?);
         }
         session.out.say("the daemon went away; waiting for it …");
+        if let Some(cursor) = shown.cursor.clone() {
+            // The log knows the place; nothing is shown twice and nothing left out.
+            body = open(session, &args.query_after(None, None, Some(&cursor), true), NDJSON, &[]).await?;
+            session.out.say("the daemon is back");
+            continue;
+        }
         body = open(session, &args.query(Some(0), None, true), NDJSON, &[]).await?;
         session.out.say("the daemon is back");
         let answer = session.client.get(&args.query(Some(MISSED), None, false)).await?;
         let all: Vec<&[u8]> = answer.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
         let texts: Vec<String> = all.iter().map(|line| text(line)).collect();
-        let from = resume_at(&texts, &shown);
-        remember(&mut shown, show(session, &args, all[from..].iter().copied())?);
+        let from = resume_at(&texts, &shown.texts);
+        shown.remember(show(session, &args, all[from..].iter().copied())?);
     }
 }
 
-fn remember(shown: &mut VecDeque<String>, lines: Vec<String>) {
-    shown.extend(lines);
-    let excess = shown.len().saturating_sub(REMEMBERED);
-    shown.drain(..excess);
+/// What was shown last.
+#[derive(Default)]
+struct Shown {
+    texts: VecDeque<String>,
+    /// The place behind the last line that has one.
+    cursor: Option<String>,
+}
+
+impl Shown {
+    fn remember(&mut self, lines: Vec<LogLine>) {
+        for line in lines {
+            self.texts.push_back(line.text);
+            self.cursor = line.cursor.or(self.cursor.take());
+        }
+        let excess = self.texts.len().saturating_sub(REMEMBERED);
+        self.texts.drain(..excess);
+    }
 }
 
 /// Where the lines begin that were not shown: after the last place where all remembered ones stand in a row.
@@ -99,10 +129,10 @@ fn text(line: &[u8]) -> String {
     serde_json::from_slice::<LogLine>(line).map(|line| line.text).unwrap_or_default()
 }
 
-/// Prints lines as told; gives back their texts.
-fn show<'a>(session: &Session, args: &LogsArgs, lines: impl Iterator<Item = &'a [u8]>) -> Outcome<Vec<String>> {
+/// Prints lines as told, and gives them back.
+fn show<'a>(session: &Session, args: &LogsArgs, lines: impl Iterator<Item = &'a [u8]>) -> Outcome<Vec<LogLine>> {
     let mut out = Vec::new();
-    let mut texts = Vec::new();
+    let mut shown = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {
         let Ok(parsed) = serde_json::from_slice::<LogLine>(line) else { continue };
         if session.out.is_json() {
@@ -115,15 +145,32 @@ fn show<'a>(session: &Session, args: &LogsArgs, lines: impl Iterator<Item = &'a 
             out.extend_from_slice(parsed.text.as_bytes());
         }
         out.push(b'\n');
-        texts.push(parsed.text);
+        shown.push(parsed);
     }
     session.out.data(out)?;
-    Ok(texts)
+    Ok(shown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_place_is_kept_and_so_are_the_last_texts() {
+        let line = |number: usize, cursor: Option<&str>| LogLine {
+            at: None,
+            text: number.to_string(),
+            cursor: cursor.map(String::from),
+        };
+        let mut shown = Shown::default();
+        shown.remember((0..REMEMBERED).map(|number| line(number, Some("s=1"))).collect());
+        // A word of the reader's own has no place.
+        shown.remember(vec![line(REMEMBERED, Some("s=2")), line(REMEMBERED + 1, None)]);
+        assert_eq!(
+            (shown.texts.len(), shown.texts[0].as_str(), shown.cursor.as_deref()),
+            (REMEMBERED, "2", Some("s=2"))
+        );
+    }
 
     #[test]
     fn after_a_gap_the_log_goes_on_where_it_was_left() {

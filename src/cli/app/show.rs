@@ -180,6 +180,7 @@ fn show_instance(instance: &Instance, generation: u64, line: &mut impl FnMut(&st
             ),
         );
     }
+    instance.unit.iter().for_each(|unit| line("  unit", unit.clone()));
     instance.version.iter().for_each(|version| line("  version", version.clone()));
     instance.progress.iter().for_each(|progress| line("  progress", progress.clone()));
     if let Some(reason) = &instance.reason {

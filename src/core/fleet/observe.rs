@@ -11,9 +11,11 @@ use crate::intent::Intent;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Refusal, Registration, Report};
 use crate::phase::Phase;
+use crate::recipe::Adapter;
 use crate::record::{AppLife, Change, OperationRow};
 use crate::spec::StartMode;
 use crate::time::Now;
+use crate::unit::unit_name;
 use crate::view::{OperationStatus, OperationView, Priority};
 
 /// Pause before a start that a worker had no slot for is offered again.
@@ -46,6 +48,15 @@ impl Fleet {
             }
             Report::Instance(report) => self.instance(now, environment, *report),
             Report::Removed { app, .. } => self.removed(now, environment, &app),
+            Report::Stray { app, run, pid, adapter } => {
+                let what = match (adapter, pid) {
+                    (Adapter::Systemd, _) => unit_name(&app),
+                    (Adapter::Process, Some(pid)) => format!("process {pid}"),
+                    (Adapter::Process, None) => "a process".into(),
+                };
+                let message = format!("{what} claims to be {app} ({run}), which nobody knows here; it is left alone");
+                vec![self.event(now, "stray_found", (None, Some(environment)), message, None)]
+            }
             Report::Refused { app, intent_seq, why } => {
                 self.refused(now, environment, &app, intent_seq, why);
                 Vec::new()
@@ -211,7 +222,10 @@ impl Fleet {
         let (kind, message) = match report.phase {
             Phase::Running if before != Some(Phase::Running) => ("instance_running", format!("{app} is running")),
             Phase::Backoff => ("instance_crashed", format!("{app} ended{why}; it is started again by itself")),
-            Phase::Spawning if report.restarts > 0 && before != Some(Phase::Backoff) => {
+            Phase::Spawning | Phase::Starting
+                if report.restarts > 0
+                    && !matches!(before, Some(Phase::Backoff | Phase::Spawning | Phase::Starting)) =>
+            {
                 ("instance_crashed", format!("{app} ended{why}; it is started again at once"))
             }
             Phase::Failed => ("instance_failed", format!("{app} is in error{why}")),

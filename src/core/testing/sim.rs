@@ -323,7 +323,7 @@ impl Sim {
 
     /// Most hosts stay what they are; now and then one is found to have systemd, or not, at the next start.
     fn adapter(&mut self) -> Adapter {
-        let units = (self.seed % 2 == 0) != self.random.chance(15);
+        let units = self.seed.is_multiple_of(2) != self.random.chance(15);
         if units { Adapter::Systemd } else { Adapter::Process }
     }
 

@@ -110,7 +110,7 @@ fn order(n: u8, seq: u64, kind: u8) -> Order {
 fn fact(kind: u8) -> Fact {
     let identity = Identity { pid: 7, start_ticks: 7, boot: "boot".into(), invocation: None };
     let failure = |kind| SpawnFailure { reason: Reason::new(ReasonCode::SpawnFailed, "no"), kind };
-    match kind % 10 {
+    match kind % 12 {
         0 | 1 => Fact::Spawned { identity, notes: Vec::new() },
         2 => Fact::SpawnFailed(failure(SpawnFailureKind::Transient)),
         3 => Fact::SpawnFailed(failure(SpawnFailureKind::PortBusy)),
@@ -118,7 +118,13 @@ fn fact(kind: u8) -> Fact {
         5 => Fact::TreeGone,
         6 | 7 => Fact::Readiness(Answer::Ready),
         8 => Fact::Liveness(Some("no".into())),
-        _ => Fact::HookEnded { index: 0, result: Ok(()) },
+        9 => Fact::HookEnded { index: 0, result: Ok(()) },
+        10 => Fact::Restarting {
+            reason: Reason::new(ReasonCode::Signal, "x"),
+            last_log: Vec::new(),
+            delay: Duration::ZERO,
+        },
+        _ => Fact::Restarted { identity, restarts: 1, reason: None, last_log: Vec::new() },
     }
 }
 

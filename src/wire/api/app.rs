@@ -233,8 +233,11 @@ mod tests {
         let usage = AppUsage {
             cpu_percent: Some(1.2),
             memory_bytes: Some(183_500_800),
-            memory_source: Some("proc".into()),
+            memory_source: Some("cgroup".into()),
             tasks: Some(11),
+            io_read_bytes: Some(0),
+            io_write_bytes: Some(4096),
+            pressure: Some(crate::wire::api::usage::Pressure { cpu: 0.5, memory: 0.0, io: 1.5 }),
         };
         let shown = Instance::of(&instance(Status::Running, Some(report())), Some(&usage), None, now);
         let json = serde_json::to_value(shown).unwrap();
@@ -244,7 +247,8 @@ mod tests {
             "since": "2026-11-21T03:00:00.000Z", "observed_at": "2026-11-21T03:00:09.000Z", "age_ms": 1200,
             "source": "worker", "adapter": "process", "pid": 4711, "unit": null, "address": "127.0.0.1:20001",
             "restarts": 1, "last_log": ["bye"],
-            "usage": { "cpu_percent": 1.2, "memory_bytes": 183_500_800, "memory_source": "proc", "tasks": 11 },
+            "usage": { "cpu_percent": 1.2, "memory_bytes": 183_500_800, "memory_source": "cgroup", "tasks": 11,
+                "io_read_bytes": 0, "io_write_bytes": 4096, "pressure": { "cpu": 0.5, "memory": 0.0, "io": 1.5 } },
             "spec_generation": 3, "next_attempt_at": null, "progress": null, "notes": [],
         });
         assert_eq!(json, wanted);

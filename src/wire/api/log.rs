@@ -9,4 +9,7 @@ pub struct LogLine {
     pub at: Option<String>,
     /// The line.
     pub text: String,
+    /// The place behind this line, for `?cursor=`, where the log has such places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }

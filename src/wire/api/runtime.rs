@@ -50,6 +50,9 @@ pub struct RuntimeLimits {
     pub cpu_quota: Option<String>,
     /// Processes and threads.
     pub tasks_max: Option<u64>,
+    /// Share of the disks' time.
+    #[serde(default)]
+    pub io_weight: Option<u32>,
 }
 
 /// What is wrong with a recipe file.
@@ -73,6 +76,7 @@ impl From<&Limits> for RuntimeLimits {
             memory_max: limits.memory_max.map(|size| size.to_string()),
             cpu_quota: limits.cpu_quota.map(|quota| quota.to_string()),
             tasks_max: limits.tasks_max,
+            io_weight: limits.io_weight,
         }
     }
 }

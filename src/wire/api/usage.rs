@@ -4,17 +4,27 @@ use serde::{Deserialize, Serialize};
 
 use super::Word;
 
-/// What an app's process tree uses. A figure that cannot be had is `null`, never 0.
+/// What an app uses, with all of its processes. A figure that cannot be had is `null`, never 0.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AppUsage {
     /// Percent of one CPU.
     pub cpu_percent: Option<f64>,
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
-    /// Where that figure comes from: `cgroup` or `proc`.
+    /// Where that figure comes from: `cgroup` (the memory controller, without inactive file cache) or `proc_rss` (resident
+    /// memory of all processes, added up).
     pub memory_source: Option<Word>,
     /// Processes and threads.
     pub tasks: Option<u64>,
+    /// Bytes read from devices since the app's control group exists, which is made anew at each start.
+    #[serde(default)]
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to devices, likewise.
+    #[serde(default)]
+    pub io_write_bytes: Option<u64>,
+    /// Pressure, where the app has a control group of its own.
+    #[serde(default)]
+    pub pressure: Option<Pressure>,
 }
 
 /// What a host has.

@@ -31,7 +31,7 @@ fn every_key_of_the_contract_is_read() {
         "name": "crm", "title": "CRM", "runtime": "nocobase", "hosting": "dedicated", "environments": ["env_a", "env_b"],
         "start_mode": "manual", "idle_stop": null, "auto_upgrade": false, "database": { "mode": "none" }, "domains": [],
         "env": { "TZ": "UTC" }, "secrets": { "MAIL_PASSWORD": "hunter2" },
-        "limits": { "memory_max": "1G", "cpu_quota": "150%", "tasks_max": 256 },
+        "limits": { "memory_max": "1G", "cpu_quota": "150%", "tasks_max": 256, "io_weight": 50 },
         "proxy": { "choice": "env_b", "hold_timeout": "30s" }, "labels": { "team": "sales" },
         "placements": { "env_b": { "env": { "WORKER_MODE": "*" }, "serve": false } } });
     let spec = parse_spec(&value, &SpecDefaults::default()).unwrap();

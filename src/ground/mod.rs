@@ -1,6 +1,7 @@
 //! The ground a process needs before it starts: program found, directories made, port and socket free.
 //!
-//! Decides what is checked before a start and what is left to the exec itself. Deliberately absent: undoing any of it.
+//! Shared by the adapters that start processes. Decides what is checked before a start and what is left to the exec
+//! itself. Deliberately absent: undoing any of it.
 
 use std::fs;
 use std::io;
@@ -14,8 +15,10 @@ use nbs_core::reason::{Reason, ReasonCode};
 use nbs_core::recipe::Listen;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::failure;
-use super::user::Credentials;
+use user::Credentials;
+
+pub mod failure;
+pub mod user;
 
 /// Where programs are looked for if the app's environment has no `PATH`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,6 +1,6 @@
 //! Usage figures of real processes.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail so, and has its own deadlines")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,10 @@ use tokio::time::Instant;
 
 use pause::pause;
 
-#[path = "support/pause.rs"]
+#[path = "../support/eventually.rs"]
+mod eventually;
+mod groups;
+#[path = "../support/pause.rs"]
 mod pause;
 
 fn app(name: &str) -> AppId {
@@ -25,9 +28,14 @@ struct Tree(Child);
 
 impl Tree {
     fn start(script: &str) -> Self {
-        use std::os::unix::process::CommandExt;
         let mut command = Command::new("python3");
-        command.args(["-S", "-c", script]).process_group(0).stdout(Stdio::piped()).stdin(Stdio::piped());
+        command.args(["-S", "-c", script]);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        use std::os::unix::process::CommandExt;
+        command.process_group(0).stdout(Stdio::piped()).stdin(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -84,7 +92,8 @@ async fn cpu_is_counted_between_samples_with_that_of_ended_children() {
         sampler.sample(list()).await;
         let cpu = |name: &str| handle.of(&app(name)).unwrap().cpu_percent;
         assert!(cpu("busy") < 130.0 && cpu("idle") < 5.0);
-        if cpu("busy") > 15.0 && cpu("children") > 5.0 {
+        // More than one tick of 10 ms, also on a machine with other work.
+        if cpu("busy") > 6.0 && cpu("children") > 2.0 {
             break;
         }
         assert!(began.elapsed() < Duration::from_secs(30), "{} {}", cpu("busy"), cpu("children"));
@@ -127,26 +136,48 @@ async fn it_samples_until_it_is_told_to_stop() {
     assert_eq!(handle.of(&app("crm")), None, "no stale figures");
 }
 
-/// The bar is 20 µs an app in a release build (2 ms a second for 1000 apps, sampled every 10 s); this build is not one,
-/// and the machine has other things to do, so 25 times that is what fails.
-#[tokio::test]
-async fn a_sample_of_two_hundred_apps_is_cheap() {
-    let children: Vec<Child> = (0..200).map(|_| Command::new("/bin/sleep").arg("600").spawn().unwrap()).collect();
-    let list: Vec<_> = children.iter().enumerate().map(|(i, c)| (app(&format!("a{i}")), c.id())).collect();
-    let mut sampler = UsageSampler::new();
-    sampler.sample(list.clone()).await;
+/// CPU time of a sample of these apps, after a first one.
+async fn cost(list: Vec<(AppId, u32)>) -> Duration {
     let cpu = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     };
+    let mut sampler = UsageSampler::new();
+    let before = cpu();
+    sampler.sample(list.clone()).await;
+    let first = cpu() - before;
+    // Past the samples that look for a group of apps that have none.
+    for _ in 0..3 {
+        sampler.sample(list.clone()).await;
+    }
     let before = cpu();
     for _ in 0..20 {
         sampler.sample(list.clone()).await;
     }
     let each = (cpu() - before) / 20;
+    let count = list.len() as u32;
+    println!("{count} apps: the first sample {:?} of CPU an app, then {:?}", first / count, each / count);
+    each
+}
+
+/// How many apps the figures are taken of: `USAGE_TEST_APPS`, else 200.
+fn app_count() -> u32 {
+    std::env::var("USAGE_TEST_APPS").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+}
+
+/// The bar is 20 µs an app in a release build (2 ms a second for 1000 apps, sampled every 10 s); this build is not one,
+/// and the machine has other things to do, so 25 times that is what fails.
+const DEAR: Duration = Duration::from_micros(500);
+
+#[tokio::test]
+async fn a_sample_of_two_hundred_apps_is_cheap() {
+    let children: Vec<Child> =
+        (0..app_count()).map(|_| Command::new("/bin/sleep").arg("600").spawn().unwrap()).collect();
+    let list = children.iter().enumerate().map(|(i, c)| (app(&format!("a{i}")), c.id())).collect();
+    let each = cost(list).await;
     for mut child in children {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(each < Duration::from_millis(100), "{each:?} of CPU a sample");
+    assert!(each < DEAR * app_count(), "{each:?} of CPU a sample");
 }

@@ -1,0 +1,91 @@
+//! What systemd is told while the daemon runs: that it lives, and how its apps are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nbs_core::phase::Status;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::entry::{EntryHandle, FleetView};
+use crate::lifecycle::liveness::{self, Part};
+use crate::lifecycle::notify::{self, Watchdog};
+use crate::worker::WorkerHandle;
+
+/// How often the status line may change.
+const STATUS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tells it until `end`. `doors` says where the daemon is reached.
+pub(super) fn begin(entry: EntryHandle, worker: WorkerHandle, doors: String, end: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let status = tell_status(entry.clone(), doors, end.clone());
+        match Watchdog::of_process() {
+            None => status.await,
+            Some(watchdog) => _ = tokio::join!(status, liveness::watch(watchdog, parts(entry, worker), end)),
+        }
+    })
+}
+
+/// What must answer. The record is read, not written: a full disk is no reason to start anew.
+fn parts(entry: EntryHandle, worker: WorkerHandle) -> Vec<Part> {
+    let reader = entry.clone();
+    let part = |name, ask| Part { name, ask };
+    vec![
+        part(
+            "entry",
+            Box::new(move || {
+                let entry = entry.clone();
+                Box::pin(async move {
+                    entry.queue().await;
+                    true
+                })
+            }),
+        ),
+        part(
+            "worker",
+            Box::new(move || {
+                let worker = worker.clone();
+                Box::pin(async move { worker.ping().await })
+            }),
+        ),
+        part(
+            "record",
+            Box::new(move || {
+                let reader = reader.clone();
+                Box::pin(async move {
+                    let _ = reader.record().tokens().await;
+                    true
+                })
+            }),
+        ),
+    ]
+}
+
+/// One line for `systemctl status`.
+pub(super) fn status_line(view: &FleetView, doors: &str) -> String {
+    let running = view.apps.values().filter(|app| app.status == Status::Running).count();
+    format!("{} apps, {running} running; {doors}", view.apps.len())
+}
+
+async fn tell_status(entry: EntryHandle, doors: String, end: CancellationToken) {
+    let mut seen = entry.view();
+    let mut told = String::new();
+    loop {
+        let line = status_line(&seen, &doors);
+        if line != told && notify::status(&line).is_ok() {
+            told = line;
+        }
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(STATUS_PAUSE) => {}
+            }
+            // A snapshot that is the same one says nothing new, however many apps it has.
+            let now = entry.view();
+            if !Arc::ptr_eq(&now, &seen) {
+                seen = now;
+                break;
+            }
+        }
+    }
+}

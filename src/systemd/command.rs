@@ -1,0 +1,134 @@
+//! Hooks and probes that are commands: units of their own, with the app's user, directories and sandbox.
+//!
+//! A command's unit stays after its end until its result was read. Whoever drops the future ends the command. A hook writes
+//! to the journal, as `nbs-hook-<app>:<n>`; a probe, `nbs-probe-<app>:<n>`, to a file that goes with it. No app ID has a
+//! colon, so no two apps meet.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nbs_core::launch::Launch;
+use nbs_core::limits::{LAST_LOG_LINE_MAX, LAST_LOG_LINES};
+use nbs_core::quantity::format_duration;
+use nbs_core::reason::ExitOutcome;
+use tokio::sync::oneshot;
+
+use super::bus::{Job, JobResult};
+use super::snapshot::Snapshot;
+use super::start::{failure_of, program, write_env};
+use super::state::{outcome_of, reason_of};
+use super::tracked::Life;
+use super::{Inner, Units, end, properties};
+use crate::ports::{BoxFuture, CommandOutput, CommandRunner};
+
+const HOOK: &str = "nbs-hook-";
+const PROBE: &str = "nbs-probe-";
+/// How much longer than systemd we wait for a command that takes too long.
+const GRACE: Duration = Duration::from_secs(5);
+/// Bytes of a probe's output that are looked at.
+const OUTPUT_MAX: usize = 64 << 10;
+
+/// Whether a unit is that of a command.
+pub(super) fn is_command(unit: &str) -> bool {
+    unit.starts_with(HOOK) || unit.starts_with(PROBE)
+}
+
+/// A command to be run.
+struct Command {
+    unit: String,
+    context: Launch,
+    argv: Vec<String>,
+    timeout: Duration,
+    env_file: PathBuf,
+    /// Where a probe writes; a hook writes to the journal.
+    output: Option<PathBuf>,
+}
+
+impl CommandRunner for Units {
+    fn run<'a>(
+        &'a self,
+        context: &'a Launch,
+        argv: &'a [String],
+        timeout: Duration,
+        log: bool,
+    ) -> BoxFuture<'a, CommandOutput> {
+        Box::pin(async move {
+            let number = self.inner.commands.fetch_add(1, Ordering::Relaxed);
+            let unit = format!("{}{}:{number}.service", if log { HOOK } else { PROBE }, context.app);
+            let file = |end: &str| self.inner.run_root.join(format!("{unit}.{end}"));
+            let (env_file, output) = (file("env"), (!log).then(|| file("out")));
+            let (context, argv) = (context.clone(), argv.to_vec());
+            let command = Command { unit, context, argv, timeout, env_file, output };
+            // A task of its own, so that a command is ended even if this future is dropped.
+            let (_keep, abandoned) = oneshot::channel::<()>();
+            let inner = self.inner.clone();
+            let running = tokio::spawn(async move { command.run(&inner, abandoned).await });
+            running.await.unwrap_or_else(|_| failed("was cut off"))
+        })
+    }
+}
+
+fn failed(why: impl Into<String>) -> CommandOutput {
+    CommandOutput { result: Err(why.into()), last_log: Vec::new() }
+}
+
+impl Command {
+    async fn run(self, inner: &Arc<Inner>, abandoned: oneshot::Receiver<()>) -> CommandOutput {
+        let output = match self.start(inner).await {
+            Err(why) => failed(why),
+            Ok(job) => tokio::select! {
+                over = tokio::time::timeout(self.timeout + GRACE, job.done()) => self.ended(inner, over.ok()).await,
+                _ = abandoned => failed("was cancelled"),
+            },
+        };
+        end::remove_unit(inner, &self.unit, |found| inner.is_ours(found.marker.as_ref())).await;
+        for file in std::iter::once(&self.env_file).chain(&self.output) {
+            let _ = fs::remove_file(file);
+        }
+        output
+    }
+
+    async fn start(&self, inner: &Arc<Inner>) -> Result<Job, String> {
+        let version = inner.version().await;
+        let site = inner.site(version, &self.env_file);
+        let program = program(&self.argv, &self.context).map_err(|reason| reason.text)?;
+        let output = self.output.as_deref();
+        let properties = properties::of_command(&self.context, &self.argv, &program, self.timeout, output, &site);
+        let properties = properties.map_err(|reason| reason.text)?;
+        write_env(&self.env_file, &self.context).map_err(|reason| reason.text)?;
+        inner.bus.start(&self.unit, &properties).await.map_err(|error| failure_of(&error).reason.text)
+    }
+
+    async fn ended(&self, inner: &Arc<Inner>, job: Option<JobResult>) -> CommandOutput {
+        let seen = inner.bus.read(&self.unit).await.ok().flatten().unwrap_or_default();
+        let last_log = match &self.output {
+            Some(file) => last_lines(&fs::read(file).unwrap_or_default()),
+            None => inner.last_lines(&self.unit, &Life::of(&seen)).await,
+        };
+        CommandOutput { result: self.result(job, &seen), last_log }
+    }
+
+    fn result(&self, job: Option<JobResult>, seen: &Snapshot) -> Result<ExitOutcome, String> {
+        match job {
+            None | Some(JobResult::Timeout) => Err(format!("timed out after {}", format_duration(self.timeout))),
+            Some(_) if seen.result == "timeout" => Err(format!("timed out after {}", format_duration(self.timeout))),
+            // Killed between fork and exec, or never started.
+            Some(JobResult::Failed) if seen.exec_code == 0 => Err(reason_of(seen, false).text),
+            Some(JobResult::Done | JobResult::Failed) => Ok(outcome_of(seen)),
+            Some(_) if seen.exec_code != 0 => Ok(outcome_of(seen)),
+            Some(_) => Err("its end was not seen".into()),
+        }
+    }
+}
+
+/// The last lines of an output, each cut to a bearable length.
+fn last_lines(output: &[u8]) -> Vec<String> {
+    let output = &output[output.len().saturating_sub(OUTPUT_MAX)..];
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(LAST_LOG_LINES));
+    last.map(|line| line.chars().take(LAST_LOG_LINE_MAX).collect()).collect()
+}

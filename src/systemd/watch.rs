@@ -1,0 +1,173 @@
+//! From signals to facts: one task takes what the bus brings; what is to be told of a unit is told in order, by a task
+//! that lives as long as there is something to tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nbs_core::id::Run;
+use nbs_core::limits::LAST_LOG_LINES;
+use nbs_core::name::AppId;
+use nbs_core::observation::{Answer, Fact, Identity};
+use nbs_core::reason::Reason;
+use nbs_core::time::Wall;
+use nbs_core::unit::{app_of_unit, unit_name};
+use tokio::sync::mpsc;
+
+use super::Inner;
+use super::bus::Event;
+use super::snapshot::Snapshot;
+use super::state::{News, UNLOADED, reason_of};
+use super::tracked::Life;
+use crate::ports::UnitLife;
+
+/// Units read at once after a reconnect.
+const READS_AT_ONCE: usize = 16;
+
+/// Takes events until the adapter is dropped.
+pub(super) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Connected => resync(&inner).await,
+            Event::Disconnected => {}
+            Event::Changed { unit, changed } => {
+                if let Some(app) = app_of_unit(&unit) {
+                    inner.see(&app, false, |seen| seen.with(changed));
+                }
+            }
+            // A systemd that reloads or executes itself anew says this of every unit, and then has them all again.
+            Event::Gone { unit } => {
+                if let Some(app) = app_of_unit(&unit) {
+                    let inner = inner.clone();
+                    tokio::spawn(async move { reread(&inner, &app).await });
+                }
+            }
+        }
+    }
+}
+
+/// What a unit is that is not loaded any more.
+pub(super) fn gone(seen: &Snapshot) -> Snapshot {
+    Snapshot { active: "inactive".into(), sub: UNLOADED.into(), main_pid: 0, ..seen.clone() }
+}
+
+/// Signals may have been missed: every unit is read again.
+async fn resync(inner: &Arc<Inner>) {
+    let mut apps = inner.units.apps().into_iter();
+    let mut readers = tokio::task::JoinSet::new();
+    loop {
+        while readers.len() < READS_AT_ONCE
+            && let Some(app) = apps.next()
+        {
+            let inner = inner.clone();
+            readers.spawn(async move { reread(&inner, &app).await });
+        }
+        if readers.join_next().await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn reread(inner: &Arc<Inner>, app: &AppId) {
+    match inner.bus.read(&unit_name(app)).await {
+        Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => inner.see(app, true, |_| unit),
+        Ok(_) => inner.see(app, true, gone),
+        // The next connection brings the next look.
+        Err(error) => tracing::debug!(app = %app, error = %error.text, "a unit could not be read"),
+    }
+}
+
+impl Inner {
+    /// Takes up what was seen of an app's unit.
+    pub(super) fn see(self: &Arc<Self>, app: &AppId, settled: bool, seen: impl FnOnce(&Snapshot) -> Snapshot) {
+        let todo = self.units.see(app, settled, seen);
+        if todo.tell {
+            let (inner, app) = (self.clone(), app.clone());
+            tokio::spawn(async move { inner.tell_news(&app).await });
+        }
+        if todo.read {
+            let (inner, app) = (self.clone(), app.clone());
+            tokio::spawn(async move { reread(&inner, &app).await });
+        }
+    }
+
+    async fn tell_news(&self, app: &AppId) {
+        while let Some((run, delay, news, life)) = self.units.next_news(app) {
+            self.tell_one(app, run, delay, news, &life).await;
+        }
+    }
+
+    async fn tell_one(&self, app: &AppId, run: Run, delay: Duration, news: News, life: &Life) {
+        let fact = match news {
+            News::Started { pid } => {
+                if let Some(waiter) = self.units.take_waiter(app, run) {
+                    let _ = waiter.send(pid);
+                }
+                return;
+            }
+            News::Ready => Fact::Readiness(Answer::Ready),
+            News::Progress(text) => {
+                let saw = "no READY=1 yet".into();
+                Fact::Readiness(Answer::NotYet { saw, progress: Some(text), failed: false })
+            }
+            News::Restarting(reason) => {
+                Fact::Restarting { reason, last_log: self.last_lines(&unit_name(app), life).await, delay }
+            }
+            News::Restarted { pid, restarts, reason } => {
+                // An end that was told brought its lines along.
+                let identity = self.identity(app, run, pid).await;
+                let (reason, last_log) = match reason {
+                    Some(unseen) => self.unseen_end(app, life, &identity, unseen).await,
+                    None => (None, Vec::new()),
+                };
+                Fact::Restarted { identity, restarts, reason, last_log }
+            }
+            News::Ended(outcome, cause) => {
+                let last_log = self.last_lines(&unit_name(app), life).await;
+                Fact::Exited { outcome, cause, last_log, leftovers: true }
+            }
+        };
+        self.tell(app, run, fact).await;
+    }
+
+    /// What systemd wrote down of an end that no signal told.
+    async fn unseen_end(
+        &self,
+        app: &AppId,
+        life: &Life,
+        running: &Identity,
+        unseen: Reason,
+    ) -> (Option<Reason>, Vec<String>) {
+        let (unit, running) = (unit_name(app), running.invocation.as_deref().unwrap_or_default());
+        let exit = self.lines.last_exit(&unit, running).await;
+        let known = exit.map(|exit| {
+            let ended = Snapshot {
+                result: exit.result,
+                exec_code: if exit.by_signal { 2 } else { 1 },
+                exec_status: exit.status,
+                ..Snapshot::default()
+            };
+            reason_of(&ended, true)
+        });
+        (Some(known.unwrap_or(unseen)), self.last_lines(&unit, life).await)
+    }
+
+    /// A process that systemd started just now.
+    pub(super) async fn identity(&self, app: &AppId, run: Run, pid: u32) -> Identity {
+        let seen = self.units.with(app, run, |tracked| tracked.seen.invocation.clone());
+        let invocation = match seen.filter(|invocation| !invocation.is_empty()) {
+            Some(invocation) => Some(invocation),
+            None => self.bus.invocation(&unit_name(app)).await.ok(),
+        };
+        Identity { pid, start_ticks: 0, boot: self.boot.clone(), invocation }
+    }
+
+    /// The last lines of one start.
+    pub(super) async fn last_lines(&self, unit: &str, life: &Life) -> Vec<String> {
+        if life.invocation.is_empty() {
+            return Vec::new();
+        }
+        let since = (life.started > 0).then_some(Wall(life.started / 1000));
+        let life = UnitLife { unit: unit.to_string(), invocation: life.invocation.clone(), since };
+        self.lines.last_lines(&life, LAST_LOG_LINES).await
+    }
+}
