@@ -16,6 +16,7 @@ put() { install -D -m "$1" "$2" "$to$3"; }
 put 755 "$binary" /usr/bin/nbsupervisor
 put 644 units/nbsupervisor.service /usr/lib/systemd/system/nbsupervisor.service
 put 644 units/nbsupervisor-apps.slice /usr/lib/systemd/system/nbsupervisor-apps.slice
+put 644 units/user/nbsupervisor.service /usr/lib/systemd/user/nbsupervisor.service
 put 644 units/nbsupervisor.sysusers /usr/lib/sysusers.d/nbsupervisor.conf
 put 644 units/nbsupervisor.tmpfiles /usr/lib/tmpfiles.d/nbsupervisor.conf
 put 644 packaging/nbsupervisor.dbus.conf /usr/share/dbus-1/system.d/nbsupervisor.conf

@@ -210,6 +210,10 @@ fn placeholders_and_paths_are_checked() {
             "environment.A: {db.database} is not available yet; hand it over as {env.NAME} or {secret.NAME}",
         ),
         (
+            "version = { exec = [\"/bin/true\", \"{secret.jwt}\"] }",
+            "version.exec[1]: {secret.jwt} would be shown to every user of the host here; hand it over in [environment], and let the program read its variable",
+        ),
+        (
             "environment = { A = \"{x y}\" }",
             "environment.A: unknown placeholder {x y}; there is {app}, {environment}, {generation}, {port}, {socket}, {public_path}, {app_dir}, {state_dir}, {run_dir}, {heap_mb}, {env.NAME}, {secret.NAME}",
         ),

@@ -113,6 +113,15 @@ impl Templates {
         for given in self.0.borrow().iter() {
             for hole in given.value.placeholders() {
                 let hint = match hole {
+                    // Arguments and directories can be read by every user of the host: in /proc, and of a unit over D-Bus.
+                    Placeholder::Secret(_)
+                        if !given.key.starts_with("environment.") && !given.key.ends_with(".http") =>
+                    {
+                        let text = format!("{{{hole}}} would be shown to every user of the host here");
+                        let hint = "hand it over in [environment], and let the program read its variable";
+                        notes.complain(given, Complaint::new(text, hint));
+                        continue;
+                    }
                     Placeholder::Port if !listen.needs_port() => "set listen = \"port\" (or \"fd\")",
                     Placeholder::Socket if listen != Listen::Unix => "set listen = \"unix\"",
                     Placeholder::AppDir if !has_app_dir => "set app_dir",

@@ -38,6 +38,8 @@ pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 pub const PORT_ATTEMPTS_MAX: u32 = 64;
 /// How long an app that nobody can ask must stay up after an automatic restart before it is said to run again.
 pub const STEADY: Duration = Duration::from_secs(1);
+/// Pause between attempts to start a unit while systemd does not answer.
+pub const SYSTEMD_RETRY: Duration = Duration::from_secs(2);
 /// Start timeout where the recipe names none.
 pub const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Requests held per app while it starts; a further one is answered `HOLD_FULL`.

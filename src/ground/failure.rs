@@ -3,6 +3,7 @@
 //! Decides what a refused exec means, by looking again at what it was about. Deliberately absent: trying again.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nbs_core::observation::{SpawnFailure, SpawnFailureKind};
@@ -71,6 +72,28 @@ pub fn exec(program: &Path, cwd: &Path, error: &io::Error) -> SpawnFailure {
         ),
         _ => permanent(ReasonCode::SpawnFailed, format!("starting {shown} failed: {}", cause(error))),
     }
+}
+
+/// What keeps a program from being executed by anybody, if it can be seen from here.
+pub fn of_program(program: &Path) -> Option<SpawnFailure> {
+    let shown = program.display();
+    let found = match std::fs::metadata(program) {
+        Ok(found) => found,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Some(missing(program));
+        }
+        // Its user may see what we do not.
+        Err(_) => return None,
+    };
+    let refuse = |why| Some(permanent(ReasonCode::NotExecutable, why));
+    if !found.is_file() {
+        return refuse(format!("{shown} may not be executed: it is not a file"));
+    }
+    if found.permissions().mode() & 0o111 == 0 {
+        return refuse(format!("{shown} may not be executed: its mode has no x"));
+    }
+    let absent = interpreter(program).filter(|which| which.starts_with('/') && !Path::new(which).exists())?;
+    refuse(format!("{shown} needs {absent}, which does not exist"))
 }
 
 /// There is no such program.

@@ -17,7 +17,7 @@ use super::bus::{BusError, Listed};
 use super::snapshot::{Marker, Snapshot};
 use super::state::Told;
 use super::tracked::Tracked;
-use super::{Inner, command, end};
+use super::{Inner, command, end, watch};
 use crate::ports::{Found, Known};
 
 /// How long the start of the daemon waits for systemd when the ledger expects units.
@@ -28,6 +28,7 @@ const RETRY: Duration = Duration::from_millis(100);
 const READS_AT_ONCE: usize = 32;
 
 pub(super) async fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Found {
+    command::forget_files(&inner.run_root);
     let deadline = if known.is_empty() { Duration::from_secs(2) } else { PATIENCE };
     let units = match tokio::time::timeout(deadline, list(inner)).await {
         Ok(units) => units,
@@ -43,6 +44,12 @@ pub(super) async fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Found {
     let mut expected: HashMap<AppId, Known> = known.into_iter().map(|known| (known.app.clone(), known)).collect();
     let mut found = Found::default();
     for (name, unit) in read_all(inner, units).await {
+        let Some(unit) = unit else {
+            // There, and not to be read: to take it for gone would mean to start it a second time.
+            let known = app_of_unit(&name).and_then(|app| expected.remove(&app));
+            found.alive.extend(known.map(|known| assume(inner, known)));
+            continue;
+        };
         let Some(marker) = unit.marker.clone().filter(|marker| marker.instance == inner.instance) else { continue };
         if name != unit_name(&marker.app) {
             if command::is_command(&name) {
@@ -69,7 +76,8 @@ async fn list(inner: &Arc<Inner>) -> Vec<Listed> {
     }
 }
 
-async fn read_all(inner: &Arc<Inner>, units: Vec<Listed>) -> Vec<(String, Snapshot)> {
+/// Every unit as it is; `None` where systemd did not say.
+async fn read_all(inner: &Arc<Inner>, units: Vec<Listed>) -> Vec<(String, Option<Snapshot>)> {
     let ours = |name: &str| app_of_unit(name).is_some() || command::is_command(name);
     let mut names = units.into_iter().map(|unit| unit.unit).filter(|name| ours(name));
     let (mut readers, mut all) = (tokio::task::JoinSet::new(), Vec::new());
@@ -79,11 +87,13 @@ async fn read_all(inner: &Arc<Inner>, units: Vec<Listed>) -> Vec<(String, Snapsh
         {
             let inner = inner.clone();
             readers.spawn(async move {
-                let read = inner.bus.read(&name).await;
-                if let Err(error) = &read {
-                    tracing::warn!(unit = name, error = %error.text, "a unit could not be read");
+                match inner.bus.read(&name).await {
+                    Ok(unit) => unit.map(|unit| (name, Some(unit))),
+                    Err(error) => {
+                        tracing::warn!(unit = name, error = %error.text, "a unit could not be read");
+                        Some((name, None))
+                    }
                 }
-                Some((name, read.ok().flatten()?))
             });
         }
         match readers.join_next().await {
@@ -126,14 +136,19 @@ fn stray(inner: &Arc<Inner>, marker: &Marker, unit: &Snapshot) -> Known {
 /// Nobody can be asked: what the ledger says goes until the bus is back, when every unit is read.
 fn assumed(inner: &Arc<Inner>, known: Vec<Known>) -> Found {
     let boot = |known: &Known| known.identity.as_ref().is_none_or(|identity| identity.boot == inner.boot);
-    let alive: Vec<Known> = known.into_iter().filter(boot).collect();
-    for known in &alive {
-        let identity = known.identity.as_ref();
-        let pid = identity.map_or(0, |identity| identity.pid);
-        let invocation = identity.and_then(|identity| identity.invocation.clone()).unwrap_or_default();
-        let seen = Snapshot { invocation, main_pid: pid, ..Snapshot::default() };
-        let told = Told::Alive { pid, restarts: 0, ready: false };
-        inner.units.watch(&known.app, Tracked::new(known.run, seen, told, false, Duration::ZERO));
-    }
+    let alive = known.into_iter().filter(boot).map(|known| assume(inner, known)).collect();
     Found { alive, strays: Vec::new() }
+}
+
+/// Takes a life for what the ledger says; the next look at its unit tells what it really is.
+fn assume(inner: &Arc<Inner>, known: Known) -> Known {
+    let identity = known.identity.as_ref();
+    let pid = identity.map_or(0, |identity| identity.pid);
+    let invocation = identity.and_then(|identity| identity.invocation.clone()).unwrap_or_default();
+    let seen = Snapshot { invocation, main_pid: pid, ..Snapshot::default() };
+    let told = Told::Alive { pid, restarts: 0, ready: false };
+    inner.units.watch(&known.app, Tracked::new(known.run, seen, told, false, Duration::ZERO));
+    let (inner, app) = (inner.clone(), known.app.clone());
+    tokio::spawn(async move { watch::reread(&inner, &app).await });
+    known
 }

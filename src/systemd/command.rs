@@ -5,7 +5,7 @@
 //! colon, so no two apps meet.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::bus::{Job, JobResult};
 use super::snapshot::Snapshot;
-use super::start::{failure_of, program, write_env};
+use super::start::{failure_of, make_ground, program, write_env};
 use super::state::{outcome_of, reason_of};
 use super::tracked::Life;
 use super::{Inner, Units, end, properties};
@@ -34,6 +34,15 @@ const OUTPUT_MAX: usize = 64 << 10;
 /// Whether a unit is that of a command.
 pub(super) fn is_command(unit: &str) -> bool {
     unit.starts_with(HOOK) || unit.starts_with(PROBE)
+}
+
+/// Removes the files of commands that a former daemon did not live to remove. To be called while none runs.
+pub(super) fn forget_files(run_root: &Path) {
+    for entry in fs::read_dir(run_root).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_command) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A command to be run.
@@ -94,6 +103,8 @@ impl Command {
     async fn start(&self, inner: &Arc<Inner>) -> Result<Job, String> {
         let version = inner.version().await;
         let site = inner.site(version, &self.env_file);
+        // A hook before the first start finds the place where the app will be.
+        make_ground(inner, &self.context).map_err(|failure| failure.reason.text)?;
         let program = program(&self.argv, &self.context).map_err(|reason| reason.text)?;
         let output = self.output.as_deref();
         let properties = properties::of_command(&self.context, &self.argv, &program, self.timeout, output, &site);

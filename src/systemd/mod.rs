@@ -11,6 +11,7 @@ mod bus;
 mod command;
 mod end;
 mod envfile;
+mod notes;
 mod properties;
 mod snapshot;
 mod start;

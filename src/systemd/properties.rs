@@ -38,7 +38,7 @@ const RUNTIME: &str = "/run";
 /// Longest name of a user (utmp has room for no more).
 const USER_NAME_MAX: usize = 31;
 /// Since this version the pause between restarts can grow.
-const RESTART_STEPS_SINCE: u32 = 254;
+pub(super) const RESTART_STEPS_SINCE: u32 = 254;
 /// Since this version a command with flags is written down so that it can be read back.
 const EXEC_FLAGS_SINCE: u32 = 254;
 /// What systemd takes for a clean end where the recipe speaks of a failure: nobody asked for it.

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::bus::{BusError, BusErrorKind, Job, JobResult};
 use super::properties::Properties;
-use super::snapshot::Snapshot;
+use super::snapshot::{Changed, Marker, Snapshot};
 use super::state::{Told, reason_of};
 use super::tracked::Tracked;
-use super::{Inner, end, envfile, properties};
+use super::{Inner, end, envfile, notes, properties};
 use crate::ground;
 use crate::ports::Started;
 
@@ -24,41 +24,42 @@ const PROCESS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts a launch as a unit. Returns when its program was executed, or could not be.
 pub(super) async fn start(inner: &Arc<Inner>, launch: &Launch) -> Result<Started, SpawnFailure> {
-    let properties = prepare(inner, launch).await?;
+    let (properties, notes) = prepare(inner, launch).await?;
     let (app, run) = (&launch.app, launch.run);
     let delay = launch.unit.as_ref().map_or(Duration::ZERO, |plan| plan.restart.delay);
-    let mut tracked = Tracked::new(run, Snapshot::default(), Told::Starting, launch.notify, delay);
+    let mut tracked = Tracked::new(run, asked(inner, launch, &properties), Told::Starting, launch.notify, delay);
     let (sender, first_process) = oneshot::channel();
     tracked.started = Some(sender);
     inner.units.watch(app, tracked);
     let started = match submit(inner, launch, &properties).await {
         Ok(job) if launch.notify => by_notice(inner, launch, job, first_process).await,
-        Ok(job) => by_job(inner, launch, job).await,
+        Ok(job) => by_job(inner, launch, &properties, job).await,
         Err(failure) => Err(failure),
     };
     if started.is_err() {
         inner.units.forget(app, run);
     }
-    started
+    started.map(|started| Started { notes, ..started })
 }
 
-async fn prepare(inner: &Arc<Inner>, launch: &Launch) -> Result<Properties, SpawnFailure> {
+async fn prepare(inner: &Arc<Inner>, launch: &Launch) -> Result<(Properties, Vec<String>), SpawnFailure> {
     let (inner, launch, version) = (inner.clone(), launch.clone(), inner.version().await);
     let preparing = tokio::task::spawn_blocking(move || {
         ground::check_address(&launch)?;
         make_ground(&inner, &launch)?;
         let env_file = inner.env_file(&launch.app);
         let program = program(&launch.argv, &launch).map_err(permanent)?;
+        check_program(&launch, &program)?;
         let properties = properties::of(&launch, &program, &inner.site(version, &env_file)).map_err(permanent)?;
         write_env(&env_file, &launch).map_err(transient)?;
-        Ok(properties)
+        Ok((properties, notes::of(&launch, version)))
     });
     let cut_off = |_| Err(transient(Reason::new(ReasonCode::SpawnFailed, "preparing its unit was cut off")));
     preparing.await.unwrap_or_else(cut_off)
 }
 
 /// systemd makes the directories of its dynamic users; those of others are made here, wherever they lie.
-fn make_ground(inner: &Inner, launch: &Launch) -> Result<(), SpawnFailure> {
+pub(super) fn make_ground(inner: &Inner, launch: &Launch) -> Result<(), SpawnFailure> {
     if inner.user || launch.user.is_some() {
         let user = launch.user.as_deref().filter(|_| !inner.user);
         let credentials = ground::user::resolve(user, launch.group.as_deref())?;
@@ -69,6 +70,17 @@ fn make_ground(inner: &Inner, launch: &Launch) -> Result<(), SpawnFailure> {
         return Err(permanent(Reason::new(ReasonCode::BadWorkingDirectory, text)));
     }
     Ok(())
+}
+
+/// systemd says of every program that could not be executed only that. It is looked at before, unless the unit sees
+/// other files than we do.
+fn check_program(launch: &Launch, program: &Path) -> Result<(), SpawnFailure> {
+    const OTHER_FILES: [&str; 3] = ["BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem"];
+    let settings = launch.unit.iter().flat_map(|plan| &plan.settings);
+    match settings.into_iter().any(|setting| OTHER_FILES.contains(&setting.property.as_str())) {
+        true => Ok(()),
+        false => ground::failure::of_program(program).map_or(Ok(()), Err),
+    }
 }
 
 /// Writes a launch's variables where its unit finds them.
@@ -119,17 +131,49 @@ fn conflict(unit: &str, found: &Snapshot) -> Reason {
     Reason::new(ReasonCode::UnitConflict, format!("there is a unit {unit} that {whose}"))
 }
 
+/// What a unit is before anything was heard of it: as it was asked for.
+fn asked(inner: &Inner, launch: &Launch, properties: &Properties) -> Snapshot {
+    let value = |name: &str| properties.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    let word = |name: &str| value(name).and_then(|value| <&str>::try_from(value).ok());
+    let delay = value("RestartUSec").and_then(|value| u64::try_from(value).ok());
+    Snapshot {
+        repairs: word("Restart").is_some_and(|restart| restart != "no"),
+        notify: word("Type") == Some("notify"),
+        restart_delay: Duration::from_micros(delay.unwrap_or_default()),
+        marker: Some(Marker { instance: inner.instance.clone(), app: launch.app.clone(), run: launch.run }),
+        ..Snapshot::default()
+    }
+}
+
 /// `Type=exec`: the job is done when the program was executed.
-async fn by_job(inner: &Arc<Inner>, launch: &Launch, job: Option<Job>) -> Result<Started, SpawnFailure> {
-    let result = match job {
-        Some(job) => job.done().await,
-        None => JobResult::Lost,
+async fn by_job(
+    inner: &Arc<Inner>,
+    launch: &Launch,
+    properties: &Properties,
+    job: Option<Job>,
+) -> Result<Started, SpawnFailure> {
+    let (result, heard) = match job {
+        Some(job) => job.end().await,
+        None => (JobResult::Lost, Changed::default()),
     };
+    // Mostly systemd has told all by now, and reading the whole unit would take it and us as long as half the start.
+    let unit = asked(inner, launch, properties).with(heard);
+    let runs = unit.active == "active" && unit.sub == "running" && unit.main_pid != 0 && !unit.invocation.is_empty();
+    if result == JobResult::Done && runs {
+        return Ok(started(inner, launch, &unit, false));
+    }
     let unit = read_settled(inner, launch).await?;
     if result == JobResult::Done || (result == JobResult::Lost && unit.main_pid != 0) {
-        return Ok(started(inner, launch, &unit));
+        return Ok(started(inner, launch, &unit, true));
     }
-    let reason = failed_start(result, &unit);
+    let mut reason = failed_start(result, &unit);
+    // Its program ran and ended before systemd had seen that it was executed: an end like any other, with its last lines.
+    if result == JobResult::Failed && matches!(reason.code, ReasonCode::ExitStatus | ReasonCode::Signal) {
+        return Ok(started(inner, launch, &unit, true));
+    }
+    if reason.code == ReasonCode::BadWorkingDirectory {
+        reason.text = format!("the working directory {} may not be entered by its user", launch.cwd.display());
+    }
     let marker = unit.marker;
     end::remove_unit(inner, &unit_name(&launch.app), |unit| unit.marker == marker).await;
     Err(if is_permanent(reason.code) { permanent(reason) } else { transient(reason) })
@@ -140,7 +184,7 @@ async fn by_notice(
     inner: &Arc<Inner>,
     launch: &Launch,
     job: Option<Job>,
-    first_process: oneshot::Receiver<u32>,
+    first_process: oneshot::Receiver<()>,
 ) -> Result<Started, SpawnFailure> {
     // The job keeps its permit until it is done; its result is heard through the unit's state.
     if let Some(job) = job {
@@ -148,7 +192,7 @@ async fn by_notice(
     }
     let _ = tokio::time::timeout(PROCESS_PATIENCE, first_process).await;
     let unit = read_settled(inner, launch).await?;
-    Ok(started(inner, launch, &unit))
+    Ok(started(inner, launch, &unit, true))
 }
 
 async fn read_settled(inner: &Arc<Inner>, launch: &Launch) -> Result<Snapshot, SpawnFailure> {
@@ -160,8 +204,8 @@ async fn read_settled(inner: &Arc<Inner>, launch: &Launch) -> Result<Snapshot, S
     }
 }
 
-/// From now on the unit's signals tell of it; what it did since it was read is judged now.
-fn started(inner: &Arc<Inner>, launch: &Launch, unit: &Snapshot) -> Started {
+/// From now on the unit's signals tell of it; what it did since it was read (`settled`) or heard of is judged now.
+fn started(inner: &Arc<Inner>, launch: &Launch, unit: &Snapshot, settled: bool) -> Started {
     let (app, run) = (&launch.app, launch.run);
     let identity = Identity {
         pid: unit.main_pid,
@@ -175,7 +219,11 @@ fn started(inner: &Arc<Inner>, launch: &Launch, unit: &Snapshot) -> Started {
             tracked.told = Told::Alive { pid: unit.main_pid, restarts: 0, ready: false };
         }
     });
-    inner.see(app, true, |_| unit.clone());
+    // What was heard of the same start or of a later one is not older than what its job brought.
+    inner.see(app, settled, |seen| {
+        let newer = !settled && seen.exec_started >= unit.exec_started;
+        if newer { seen.clone() } else { unit.clone() }
+    });
     Started { identity, notes: Vec::new() }
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Told {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
     /// Its first process is there.
-    Started { pid: u32 },
+    Started,
     /// Its own words while it is not ready.
     Progress(String),
     /// It said that it is ready.
@@ -73,7 +73,7 @@ pub(super) fn judge(told: Told, unit: &Snapshot, kind: Kind) -> (Vec<News>, Told
         if let Told::Starting | Told::Alive { .. } = told
             && !kind.stopping
         {
-            news.push(News::Restarting(reason_of(unit, is_ready(told))));
+            news.push(News::Restarting(reason_of(unit, was_executed(told, kind))));
             told = Told::Waiting { restarts: unit.restarts };
         }
         return (news, told);
@@ -81,7 +81,7 @@ pub(super) fn judge(told: Told, unit: &Snapshot, kind: Kind) -> (Vec<News>, Told
     if unit.main_pid != 0 && has_started(unit, kind) {
         let (pid, restarts) = (unit.main_pid, unit.restarts);
         match told {
-            Told::Starting => news.push(News::Started { pid }),
+            Told::Starting => news.push(News::Started),
             Told::Waiting { .. } => news.push(News::Restarted { pid, restarts, reason: None }),
             Told::Alive { restarts: before, .. } if restarts > before => {
                 // systemd clears Result with the new start, so the reason is found in the journal only.
@@ -117,6 +117,16 @@ fn is_ready(told: Told) -> bool {
     matches!(told, Told::Alive { ready: true, .. })
 }
 
+/// Whether its program is taken to have run. `Type=exec` counts as started only then, and what ran once is taken to run
+/// again; of a unit that tells its readiness only that tells it.
+fn was_executed(told: Told, kind: Kind) -> bool {
+    match told {
+        Told::Alive { ready, .. } => ready || !kind.notify,
+        Told::Waiting { .. } => !kind.notify,
+        Told::Starting | Told::Ended => false,
+    }
+}
+
 /// Whether systemd is going to start it again.
 fn is_waiting(unit: &Snapshot) -> bool {
     unit.sub.contains("auto-restart")
@@ -125,7 +135,9 @@ fn is_waiting(unit: &Snapshot) -> bool {
 fn end_of(told: Told, unit: &Snapshot, kind: Kind) -> Option<News> {
     match (unit.active.as_str(), unit.sub.as_str()) {
         ("failed", "failed") if kind.settled => {}
-        ("inactive", UNLOADED) | ("active", "exited") => {}
+        // What is not there before it was started is no end: the removal of a former life may be heard late.
+        ("inactive", UNLOADED) if told != Told::Starting => {}
+        ("active", "exited") => {}
         _ => return None,
     }
     let outcome = outcome_of(unit);
@@ -136,9 +148,9 @@ fn end_of(told: Told, unit: &Snapshot, kind: Kind) -> Option<News> {
         }
         "success" => None,
         // What systemd would restart and does not has used up its starts; it does not always say so in the result.
-        _ if unit.repairs && unit.active == "failed" => Some(given_up(unit)),
-        "exit-code" | "signal" if told != Told::Starting => None,
-        _ => Some(reason_of(unit, is_ready(told))),
+        _ if unit.repairs && unit.active == "failed" => Some(given_up(unit, was_executed(told, kind))),
+        "exit-code" | "signal" if was_executed(told, kind) => None,
+        _ => Some(reason_of(unit, was_executed(told, kind))),
     };
     Some(News::Ended(outcome, cause.filter(|_| !kind.stopping)))
 }
@@ -156,27 +168,27 @@ fn unseen_crash() -> Reason {
     Reason::new(ReasonCode::ExitUnknown, "ended and was restarted by systemd (exit status not seen)")
 }
 
-/// Why a unit is not running, in our words. `ready`: whether it had been.
-pub(super) fn reason_of(unit: &Snapshot, ready: bool) -> Reason {
+/// Why a unit is not running, in our words. `executed`: whether its program is known to have run.
+pub(super) fn reason_of(unit: &Snapshot, executed: bool) -> Reason {
     let outcome = outcome_of(unit).reason();
     match unit.result.as_str() {
         "oom-kill" => Reason::new(ReasonCode::OomKilled, "killed by the kernel: out of memory"),
         "watchdog" => Reason::new(ReasonCode::Watchdog, "did not feed its watchdog in time"),
-        "timeout" if !ready => Reason::new(ReasonCode::StartTimeout, "not ready within systemd's start timeout"),
+        "timeout" if !executed => Reason::new(ReasonCode::StartTimeout, "not ready within systemd's start timeout"),
         "timeout" => Reason::new(ReasonCode::Signal, "did not stop in time and was killed"),
-        "start-limit-hit" => given_up(unit),
+        "start-limit-hit" => given_up(unit, executed),
         "protocol" => Reason::new(outcome.code, format!("{outcome} without having said that it is ready")),
         "resources" => Reason::new(ReasonCode::SpawnFailed, "systemd could not start it for lack of resources"),
         "core-dump" => Reason::new(ReasonCode::Signal, format!("{outcome} (core dumped)")),
-        "exit-code" if !ready => exec_failure(unit.exec_status).unwrap_or(outcome),
+        "exit-code" if !executed => exec_failure(unit.exec_status).unwrap_or(outcome),
         _ => outcome,
     }
 }
 
-fn given_up(unit: &Snapshot) -> Reason {
+fn given_up(unit: &Snapshot, executed: bool) -> Reason {
     let last = match unit.result.as_str() {
         "start-limit-hit" => outcome_of(unit).reason(),
-        _ => reason_of(unit, true),
+        _ => reason_of(unit, executed),
     };
     Reason::new(ReasonCode::StartLimit, format!("systemd gave up restarting it; the last: {last}"))
 }
@@ -186,7 +198,7 @@ fn given_up(unit: &Snapshot) -> Reason {
 fn exec_failure(status: i32) -> Option<Reason> {
     let (code, text) = match status {
         200 => (ReasonCode::BadWorkingDirectory, "its working directory cannot be entered"),
-        203 => (ReasonCode::MissingBinary, "its program cannot be executed"),
+        203 => (ReasonCode::NotExecutable, "its program cannot be executed by its user, or within its sandbox"),
         204 | 205 => (ReasonCode::BadLimit, "a limit could not be set"),
         213 | 214 | 215 | 218 | 219 | 225 | 226 | 228 | 232 | 236 | 244 => {
             (ReasonCode::BadProperty, "a property of its unit could not be applied")
@@ -229,7 +241,7 @@ mod tests {
     #[test]
     fn a_notify_unit_is_started_then_ready() {
         let (news, told) = judge(Told::Starting, &unit("activating", "start", 7), NOTIFY);
-        assert_eq!(news, [News::Started { pid: 7 }]);
+        assert_eq!(news, [News::Started]);
         let (news, told) = judge(told, &unit("active", "running", 7), NOTIFY);
         assert_eq!(news, [News::Ready]);
         assert!(judge(told, &unit("active", "running", 7), NOTIFY).0.is_empty());
@@ -295,6 +307,12 @@ mod tests {
     }
 
     #[test]
+    fn a_late_word_about_a_former_life_ends_no_start() {
+        let removed = unit("inactive", UNLOADED, 0);
+        assert_eq!(judge(Told::Starting, &removed, NOTIFY), (vec![], Told::Starting));
+    }
+
+    #[test]
     fn a_stop_that_we_asked_for_has_no_cause() {
         let stopping = Kind { stopping: true, ..EXEC };
         let (news, _) = judge(alive(7, 0), &unit("inactive", UNLOADED, 0), stopping);
@@ -307,7 +325,21 @@ mod tests {
     #[test]
     fn what_failed_between_fork_and_exec_is_named_until_it_was_ready() {
         let missing = crashed("failed", "exit-code", 1, 203);
-        assert_eq!(reason_of(&missing, false).code, ReasonCode::MissingBinary);
+        assert_eq!(reason_of(&missing, false).code, ReasonCode::NotExecutable);
         assert_eq!(reason_of(&missing, true).code, ReasonCode::ExitStatus);
+    }
+
+    #[test]
+    fn the_same_status_of_a_program_that_ran_is_its_own() {
+        let told = Told::Alive { pid: 7, restarts: 0, ready: false };
+        let waiting = crashed("auto-restart", "exit-code", 1, 217);
+        for (kind, code) in [(EXEC, ReasonCode::ExitStatus), (NOTIFY, ReasonCode::BadUser)] {
+            let (news, _) = judge(told, &waiting, kind);
+            assert!(matches!(&news[..], [News::Restarting(reason)] if reason.code == code), "{news:?}");
+        }
+        let failed = crashed("failed", "exit-code", 1, 217);
+        assert!(matches!(&judge(told, &failed, EXEC).0[..], [News::Ended(_, None)]));
+        let (news, _) = judge(told, &failed, NOTIFY);
+        assert!(matches!(&news[..], [News::Ended(_, Some(cause))] if cause.code == ReasonCode::BadUser), "{news:?}");
     }
 }

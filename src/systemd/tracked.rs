@@ -35,7 +35,7 @@ pub(super) struct Tracked {
     /// Pause before an automatic restart.
     pub(super) delay: Duration,
     /// Who waits for its first process.
-    pub(super) started: Option<oneshot::Sender<u32>>,
+    pub(super) started: Option<oneshot::Sender<()>>,
     /// What is to be told, with the start that it is about.
     news: VecDeque<(News, Life)>,
     /// Whether a task tells it.
@@ -99,6 +99,11 @@ impl Register {
         }
     }
 
+    /// Which life of an app is watched.
+    pub(super) fn run_of(&self, app: &AppId) -> Option<Run> {
+        self.lock().get(app).map(|tracked| tracked.run)
+    }
+
     /// Every watched app.
     pub(super) fn apps(&self) -> Vec<AppId> {
         self.lock().keys().cloned().collect()
@@ -137,7 +142,7 @@ impl Register {
     }
 
     /// Whoever waits for the first process of a unit.
-    pub(super) fn take_waiter(&self, app: &AppId, run: Run) -> Option<oneshot::Sender<u32>> {
+    pub(super) fn take_waiter(&self, app: &AppId, run: Run) -> Option<oneshot::Sender<()>> {
         self.with(app, run, |tracked| tracked.started.take()).flatten()
     }
 }

@@ -20,6 +20,8 @@ use super::state::{News, UNLOADED, reason_of};
 use super::tracked::Life;
 use crate::ports::UnitLife;
 
+/// Pause before a unit is read again that could not be.
+const RETRY: Duration = Duration::from_secs(1);
 /// Units read at once after a reconnect.
 const READS_AT_ONCE: usize = 16;
 
@@ -67,12 +69,21 @@ async fn resync(inner: &Arc<Inner>) {
     }
 }
 
-async fn reread(inner: &Arc<Inner>, app: &AppId) {
-    match inner.bus.read(&unit_name(app)).await {
-        Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => inner.see(app, true, |_| unit),
-        Ok(_) => inner.see(app, true, gone),
-        // The next connection brings the next look.
-        Err(error) => tracing::debug!(app = %app, error = %error.text, "a unit could not be read"),
+/// Looks at a unit as a whole; again and again while systemd does not answer and the unit is watched.
+pub(super) async fn reread(inner: &Arc<Inner>, app: &AppId) {
+    let Some(run) = inner.units.run_of(app) else { return };
+    loop {
+        let read = inner.bus.read(&unit_name(app)).await;
+        // What was read is about the life that was watched when it was asked for.
+        if inner.units.run_of(app) != Some(run) {
+            return;
+        }
+        match read {
+            Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => return inner.see(app, true, |_| unit),
+            Ok(_) => return inner.see(app, true, gone),
+            Err(error) => tracing::debug!(app = %app, error = %error.text, "a unit could not be read"),
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -97,13 +108,12 @@ impl Inner {
     }
 
     async fn tell_one(&self, app: &AppId, run: Run, delay: Duration, news: News, life: &Life) {
+        // Whatever it is, whoever waits for the first process has waited enough.
+        if let Some(waiter) = self.units.take_waiter(app, run) {
+            let _ = waiter.send(());
+        }
         let fact = match news {
-            News::Started { pid } => {
-                if let Some(waiter) = self.units.take_waiter(app, run) {
-                    let _ = waiter.send(pid);
-                }
-                return;
-            }
+            News::Started => return,
             News::Ready => Fact::Readiness(Answer::Ready),
             News::Progress(text) => {
                 let saw = "no READY=1 yet".into();
@@ -122,7 +132,9 @@ impl Inner {
                 Fact::Restarted { identity, restarts, reason, last_log }
             }
             News::Ended(outcome, cause) => {
-                let last_log = self.last_lines(&unit_name(app), life).await;
+                // Of an end that was asked for nobody wants the lines, and finding them takes longer than the stop.
+                let asked = self.units.with(app, run, |tracked| tracked.kind.stopping).unwrap_or_default();
+                let last_log = if asked { Vec::new() } else { self.last_lines(&unit_name(app), life).await };
                 Fact::Exited { outcome, cause, last_log, leftovers: true }
             }
         };

@@ -11,6 +11,7 @@ use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
 use nbs_core::observation::{Fact, HookFailure, Observation, SpawnFailure, SpawnFailureKind};
 use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
+use nbs_core::recipe::Adapter;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,8 +19,11 @@ use tokio_util::task::TaskTracker;
 use crate::ports::{ObservationSender, Prober};
 use crate::worker::adapters::{Adapters, Logs, needs_notify_socket};
 
-/// Starts in the hands of the adapter at one time. More than twice the cores of a small host gains nothing.
-const STARTS_AT_ONCE: usize = 8;
+/// Starts of processes under way at one time. More than twice the cores of a small host gains nothing.
+const SPAWNS_AT_ONCE: usize = 8;
+/// Starts of units: systemd does the work, and should always have the next one waiting, also where the cores are busy
+/// and each answer takes us a while to take up.
+const UNITS_AT_ONCE: usize = 64;
 
 /// The ports, and the tasks that use them.
 pub(super) struct Hands {
@@ -27,7 +31,8 @@ pub(super) struct Hands {
     pub(super) logs: Arc<Logs>,
     pub(super) prober: Arc<dyn Prober>,
     observations: ObservationSender,
-    starts: Arc<Semaphore>,
+    spawns: Arc<Semaphore>,
+    units: Arc<Semaphore>,
     hooks: Arc<Mutex<HashMap<AppId, CancellationToken>>>,
     tasks: TaskTracker,
 }
@@ -39,8 +44,8 @@ impl Hands {
         prober: Arc<dyn Prober>,
         observations: ObservationSender,
     ) -> Self {
-        let starts = Arc::new(Semaphore::new(STARTS_AT_ONCE));
-        Self { adapters, logs, prober, observations, starts, hooks: Arc::default(), tasks: TaskTracker::new() }
+        let (spawns, units) = (Arc::new(Semaphore::new(SPAWNS_AT_ONCE)), Arc::new(Semaphore::new(UNITS_AT_ONCE)));
+        Self { adapters, logs, prober, observations, spawns, units, hooks: Arc::default(), tasks: TaskTracker::new() }
     }
 
     /// Tells the loop a fact that arose here.
@@ -89,7 +94,11 @@ impl Hands {
     fn spawn(&self, launch: Arc<Launch>) {
         self.logs.runs(&launch.app, launch.adapter());
         let control = self.adapters.of(launch.adapter()).control.clone();
-        let (prober, starts) = (self.prober.clone(), self.starts.clone());
+        let prober = self.prober.clone();
+        let starts = match launch.adapter() {
+            Adapter::Process => self.spawns.clone(),
+            Adapter::Systemd => self.units.clone(),
+        };
         let observations = self.observations.clone();
         self.tasks.spawn(async move {
             let _permit = starts.acquire().await;

@@ -148,6 +148,7 @@ class House:
             "recipes_dir": self.dir / "recipes",
             "environment.port_range": f"{self.app_port}-{self.app_port}",
             "admin.listen": "127.0.0.1:0",
+            "environment.adapter": "process",
             "gateway.listen": "127.0.0.1:0",
         }
         flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]

@@ -174,6 +174,7 @@ window = "1h"
             "recipes_dir": self.work / "recipes",
             "gateway.listen": "127.0.0.1:0",
             "admin.listen": "127.0.0.1:0",
+            "environment.adapter": "process",
             "environment.concurrent_starts": 1000,
         }
         sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -482,4 +483,5 @@ def main():
         print(f"| {label} | {bar or '—'} | {' | '.join(cells)} | {ratio} |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -60,6 +60,10 @@ impl Machine {
             };
             self.write_file(&target, fs::read(&path).unwrap());
         }
+        for path in files(&tree.join("units/user")) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+            self.write_file(&format!("/usr/lib/systemd/user/{name}"), fs::read(&path).unwrap());
+        }
         self.ok(&["systemd-sysusers", "/usr/lib/sysusers.d/nbsupervisor.conf"]);
         self.ok(&["systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/nbsupervisor.conf"]);
         for path in files(&tree.join("etc")).chain(files(&tree.join("etc/runtimes.d"))) {

@@ -11,6 +11,7 @@ on_each_suite_with!(Process as process:
     apps_outlive_a_restart_of_the_daemon,
     apps_outlive_a_reinstallation,
     apps_outlive_a_new_systemd,
+    apps_outlive_a_reload_of_systemd,
     apps_outlive_a_restart_of_the_bus,
     stopping_the_daemon_stops_no_app,
     an_adopted_app_obeys,
@@ -23,6 +24,7 @@ on_each_suite_with!(Systemd as systemd:
     apps_outlive_a_restart_of_the_daemon,
     apps_outlive_a_reinstallation,
     apps_outlive_a_new_systemd,
+    apps_outlive_a_reload_of_systemd,
     apps_outlive_a_restart_of_the_bus,
     stopping_the_daemon_stops_no_app,
     an_adopted_app_obeys,
@@ -120,6 +122,12 @@ fn apps_outlive_a_reinstallation(suite: Suite, adapter: Adapter) {
 fn apps_outlive_a_new_systemd(suite: Suite, adapter: Adapter) {
     outlive(suite, adapter, |machine| {
         machine.ok(&["systemctl", "daemon-reexec"]);
+    });
+}
+
+fn apps_outlive_a_reload_of_systemd(suite: Suite, adapter: Adapter) {
+    outlive(suite, adapter, |machine| {
+        machine.ok(&["systemctl", "daemon-reload"]);
     });
 }
 

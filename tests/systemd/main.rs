@@ -45,10 +45,17 @@ macro_rules! on_each_suite_with {
     };
 }
 
+mod adoption;
 mod apps;
+mod bad_input;
+mod directives;
 mod host;
 mod lifetime;
+mod reasons;
+mod sandbox;
+mod scale;
 mod secrets;
 mod service;
 mod units;
+mod user;
 mod visitors;

@@ -43,6 +43,9 @@ impl Instance {
             }
             Phase::Stopping => {
                 self.row.identity = None;
+                if let Some(Stop { then: Then::Crash(_), .. }) = &self.stop {
+                    self.row.last_log = last_log;
+                }
                 if let Some(stop) = &mut self.stop
                     && !stop.killing
                 {

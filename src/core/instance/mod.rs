@@ -31,7 +31,7 @@ use crate::observation::Fact;
 use crate::order::{InstanceReport, Report, RunGoal};
 use crate::phase::Phase;
 use crate::port_book::PortBook;
-use crate::reason::{ExitOutcome, Reason};
+use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::{Adapter, Check, Recipe};
 use crate::record::{LedgerGoal, LedgerRow};
 use crate::restart::RestartHistory;
@@ -241,7 +241,12 @@ impl Instance {
         self.row.in_turn = false;
         match self.row.phase {
             Phase::Backoff if self.repairing => self.begin_stop(ctx, Then::Rest),
-            Phase::Stopped | Phase::Failed | Phase::Backoff if self.sweeping.is_empty() => self.rest(ctx, None),
+            Phase::Stopped | Phase::Failed | Phase::Backoff if self.sweeping.is_empty() => {
+                // What a reboot ended is told to stay so; that is no answer to why it is stopped.
+                let stopped = self.row.phase == Phase::Stopped;
+                let kept = self.row.reason.take().filter(|reason| stopped && reason.code == ReasonCode::Rebooted);
+                self.rest(ctx, kept);
+            }
             // Leftovers of the last life must be gone before "stopped" is true.
             Phase::Stopped | Phase::Failed | Phase::Backoff => {
                 self.enter(ctx, Phase::Stopping);

@@ -11,8 +11,9 @@ use crate::observation::{Answer, HookFailure, Identity, SpawnFailure, SpawnFailu
 use crate::phase::Phase;
 use crate::quantity::short_duration;
 use crate::reason::{Reason, ReasonCode};
-use crate::recipe::{Adapter, Check, VersionProbe};
+use crate::recipe::{Adapter, Check, Recipe, VersionProbe};
 use crate::record::LedgerGoal;
+use crate::restart::RestartWhen;
 
 use super::{Context, Instance, Then, failed_if_persists, inputs};
 
@@ -161,6 +162,7 @@ impl Instance {
                     return;
                 }
                 if question == Question::Notify && launch.unit.is_some() {
+                    self.saw = Some("no READY=1 yet".into());
                     return; // systemd hears it, and the adapter tells
                 }
                 ctx.effects.push(Effect::WatchReady(Watch {
@@ -183,12 +185,24 @@ impl Instance {
                     self.row.port = ctx.ports.reserve_after(&self.row.app, self.row.port);
                     self.spawn(ctx);
                 }
+                SpawnFailureKind::Transient if self.awaits_systemd(&failure.reason) => {
+                    self.row.in_turn = false;
+                    self.row.run.attempt += 1;
+                    self.row.reason = Some(failure.reason);
+                    self.back_off(ctx, limits::SYSTEMD_RETRY);
+                }
                 SpawnFailureKind::Transient => self.crash(ctx, failure.reason, true, Duration::ZERO),
                 SpawnFailureKind::PortBusy | SpawnFailureKind::Permanent => self.fail(ctx, failure.reason),
             },
             Phase::Stopping => self.finish_stop(ctx),
             _ => {}
         }
+    }
+
+    /// Whether it waits until systemd answers: that is no failure of the app, and uses up none of its attempts.
+    fn awaits_systemd(&self, reason: &Reason) -> bool {
+        let again = |recipe: &Recipe| recipe.restart.policy != RestartWhen::Never;
+        reason.code == ReasonCode::SystemdUnavailable && self.recipe.as_deref().is_some_and(again)
     }
 
     pub(super) fn readiness(&mut self, ctx: &mut Context<'_>, answer: Answer) {

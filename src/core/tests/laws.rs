@@ -110,7 +110,7 @@ fn order(n: u8, seq: u64, kind: u8) -> Order {
 fn fact(kind: u8) -> Fact {
     let identity = Identity { pid: 7, start_ticks: 7, boot: "boot".into(), invocation: None };
     let failure = |kind| SpawnFailure { reason: Reason::new(ReasonCode::SpawnFailed, "no"), kind };
-    match kind % 12 {
+    match kind % 13 {
         0 | 1 => Fact::Spawned { identity, notes: Vec::new() },
         2 => Fact::SpawnFailed(failure(SpawnFailureKind::Transient)),
         3 => Fact::SpawnFailed(failure(SpawnFailureKind::PortBusy)),
@@ -124,7 +124,11 @@ fn fact(kind: u8) -> Fact {
             last_log: Vec::new(),
             delay: Duration::ZERO,
         },
-        _ => Fact::Restarted { identity, restarts: 1, reason: None, last_log: Vec::new() },
+        11 => Fact::Restarted { identity, restarts: 1, reason: None, last_log: Vec::new() },
+        _ => {
+            let reason = Reason::new(ReasonCode::SystemdUnavailable, "no bus");
+            Fact::SpawnFailed(SpawnFailure { reason, kind: SpawnFailureKind::Transient })
+        }
     }
 }
 

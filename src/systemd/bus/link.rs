@@ -281,7 +281,9 @@ fn take(shared: &Shared, message: &Message, owner: &watch::Sender<Owner>) -> zbu
     match (interface, member.as_str()) {
         (Some(PROPERTIES), "PropertiesChanged") => {
             if let Some(unit) = header.path().and_then(|path| decode::our_unit(path.as_str())) {
-                shared.inbox.changed(&unit, decode::changed(message)?);
+                let changed = decode::changed(message)?;
+                shared.jobs.changed(&unit, &changed);
+                shared.inbox.changed(&unit, changed);
             }
         }
         (Some(MANAGER), "JobRemoved") => {
