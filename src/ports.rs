@@ -85,6 +85,11 @@ pub trait ProcessControl: Send + Sync + 'static {
     fn start<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Started, SpawnFailure>>;
     /// Sends a signal to the main process of a life. One that is gone is no error.
     fn signal<'a>(&'a self, app: &'a AppId, run: Run, signal: Signal) -> BoxFuture<'a, ()>;
+    /// Says that a life is about to be ended for a fault of its own, so that its last lines are wanted with its end. Some
+    /// adapters tell them in any case.
+    fn keep_log(&self, app: &AppId, run: Run) {
+        let _ = (app, run);
+    }
     /// Kills the whole tree of a life, and tells `TreeGone` when nothing of it is left.
     fn kill_tree<'a>(&'a self, app: &'a AppId, run: Run) -> BoxFuture<'a, ()>;
     /// Finds what former daemons started: checks the known lives, looks for marked processes, and watches the living.

@@ -77,6 +77,15 @@ pub enum Effect {
         /// Who runs it.
         adapter: Adapter,
     },
+    /// The life is about to be ended for a fault of its own: its last lines are wanted.
+    KeepLog {
+        /// Whose.
+        app: AppId,
+        /// Which life.
+        run: Run,
+        /// Who runs it.
+        adapter: Adapter,
+    },
     /// Kill everything of this life.
     KillTree {
         /// Whose.

@@ -187,6 +187,10 @@ impl ProcessControl for Units {
         Box::pin(end::signal(&self.inner, app, run, signal))
     }
 
+    fn keep_log(&self, app: &AppId, run: Run) {
+        self.inner.units.with(app, run, |tracked| tracked.keep_log = true);
+    }
+
     fn kill_tree<'a>(&'a self, app: &'a AppId, run: Run) -> BoxFuture<'a, ()> {
         Box::pin(end::kill_tree(&self.inner, app, run))
     }

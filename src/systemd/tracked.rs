@@ -34,6 +34,8 @@ pub(super) struct Tracked {
     pub(super) kind: Kind,
     /// Pause before an automatic restart.
     pub(super) delay: Duration,
+    /// Whether its last lines are wanted though its stop was asked for.
+    pub(super) keep_log: bool,
     /// Who waits for its first process.
     pub(super) started: Option<oneshot::Sender<()>>,
     /// What is to be told, with the start that it is about.
@@ -45,7 +47,7 @@ pub(super) struct Tracked {
 impl Tracked {
     pub(super) fn new(run: Run, seen: Snapshot, told: Told, notify: bool, delay: Duration) -> Self {
         let kind = Kind { notify, stopping: false, settled: false };
-        Self { run, seen, told, kind, delay, started: None, news: VecDeque::new(), telling: false }
+        Self { run, seen, told, kind, delay, keep_log: false, started: None, news: VecDeque::new(), telling: false }
     }
 
     /// `before`: the start that was seen until now.

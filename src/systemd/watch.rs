@@ -133,7 +133,8 @@ impl Inner {
             }
             News::Ended(outcome, cause) => {
                 // Of an end that was asked for nobody wants the lines, and finding them takes longer than the stop.
-                let asked = self.units.with(app, run, |tracked| tracked.kind.stopping).unwrap_or_default();
+                let asked = self.units.with(app, run, |tracked| tracked.kind.stopping && !tracked.keep_log);
+                let asked = asked.unwrap_or_default();
                 let last_log = if asked { Vec::new() } else { self.last_lines(&unit_name(app), life).await };
                 Fact::Exited { outcome, cause, last_log, leftovers: true }
             }

@@ -65,6 +65,7 @@ impl Hands {
                 let token = self.hooks.lock().unwrap_or_else(PoisonError::into_inner).get(&app).cloned();
                 token.inspect(CancellationToken::cancel);
             }
+            Effect::KeepLog { app, run, adapter } => self.adapters.of(adapter).control.keep_log(&app, run),
             Effect::Signal { app, run, signal, adapter } => {
                 let control = self.adapters.of(adapter).control.clone();
                 self.tasks.spawn(async move { control.signal(&app, run, signal).await });

@@ -53,10 +53,9 @@ impl Adapters {
 
     /// Removes what an app left with any of them.
     pub(super) async fn clean_up(&self, app: &AppId, purge_data: bool) -> Result<(), String> {
-        let (units, processes) = tokio::join!(
-            self.systemd.control.clean_up(app, purge_data),
-            self.process.control.clean_up(app, purge_data)
-        );
+        // systemd may have made the directory a link to where the data are; after it is followed, the link may go.
+        let units = self.systemd.control.clean_up(app, purge_data).await;
+        let processes = self.process.control.clean_up(app, purge_data).await;
         units.and(processes)
     }
 }

@@ -114,6 +114,10 @@ impl Instance {
         if let Then::Crash(reason) = &then {
             self.row.reason = Some(reason.clone());
         }
+        if let Then::Crash(_) = then {
+            let (app, run, adapter) = (self.row.app.clone(), self.row.run, self.row.adapter);
+            ctx.effects.push(Effect::KeepLog { app, run, adapter });
+        }
         if then == Then::Rest {
             self.row.in_turn = false;
         }
