@@ -34,6 +34,7 @@ impl Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Granted {
     start: Seq,
+    number: u64,
     at: Mono,
     deadline: Mono,
 }
@@ -49,6 +50,8 @@ pub struct Grant {
     pub place: Place,
     /// For which start.
     pub start: Seq,
+    /// Grows with each turn.
+    pub number: u64,
     /// When it ends by itself.
     pub deadline: Mono,
 }
@@ -67,6 +70,9 @@ pub struct Admission {
     starting: BTreeMap<AppId, usize>,
     slots_taken: BTreeMap<EnvironmentName, u32>,
     tickets: u64,
+    turns: u64,
+    /// Turns that have ended since the last look.
+    ended: Vec<(Place, u64)>,
     /// Requests that were given back and wait a moment.
     paused: BTreeSet<(Mono, Place)>,
     /// How long starts took lately, per environment: for the ETA only.
@@ -166,8 +172,9 @@ impl Admission {
         let place = place.clone();
         let waiting = self.unqueue(&place)?;
         let deadline = now.after(waiting.turn_timeout);
-        self.take_slot(place.clone(), Granted { start: waiting.start, at: now, deadline });
-        Some(Grant { place, start: waiting.start, deadline })
+        let number = self.next_turn();
+        self.take_slot(place.clone(), Granted { start: waiting.start, number, at: now, deadline });
+        Some(Grant { place, start: waiting.start, number, deadline })
     }
 
     /// Takes note of a start that is in flight already, found after a restart of the entry.
@@ -176,7 +183,27 @@ impl Admission {
             return;
         }
         self.unqueue(&place);
-        self.take_slot(place, Granted { start, at: now, deadline: now.after(turn_timeout) });
+        let number = self.next_turn();
+        self.take_slot(place, Granted { start, number, at: now, deadline: now.after(turn_timeout) });
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+
+    /// The turns that have ended since the last call, each with its number.
+    pub fn take_ended(&mut self) -> Vec<(Place, u64)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Withdraws everything of an environment.
+    pub fn forget(&mut self, environment: &EnvironmentName) {
+        let of = |place: &&Place| place.1 == *environment;
+        let places: Vec<Place> = self.waiting.keys().chain(self.granted.keys()).filter(of).cloned().collect();
+        for place in places {
+            self.cancel(&place);
+        }
     }
 
     /// Whether an instance waits for its turn.
@@ -187,6 +214,11 @@ impl Admission {
     /// The start that an instance has its turn for.
     pub fn turn_of(&self, place: &Place) -> Option<Seq> {
         self.granted.get(place).map(|granted| granted.start)
+    }
+
+    /// The number of the turn that an instance has.
+    pub fn turn_number(&self, place: &Place) -> Option<u64> {
+        self.granted.get(place).map(|granted| granted.number)
     }
 
     /// When something may change by time alone: the end of a turn, or of a pause.
@@ -248,6 +280,7 @@ impl Admission {
     fn release(&mut self, place: &Place) {
         let Some(granted) = self.granted.remove(place) else { return };
         self.deadlines.remove(&(granted.deadline, place.clone()));
+        self.ended.push((place.clone(), granted.number));
         if let Some(taken) = self.slots_taken.get_mut(&place.1) {
             *taken = taken.saturating_sub(1);
         }

@@ -96,6 +96,28 @@ impl ActionKind {
     }
 }
 
+/// What can be asked about an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnvironmentAction {
+    /// Give it no new starts; what runs there runs on.
+    Drain,
+    /// Give it starts again.
+    Undrain,
+    /// Strike it off: what was there is held to be gone, and its turns end. Only while it is not available.
+    Forget,
+}
+
+/// A command about an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentCommand {
+    /// Which environment.
+    pub environment: EnvironmentName,
+    /// What.
+    pub action: EnvironmentAction,
+    /// Who asked, for the audit.
+    pub actor: String,
+}
+
 /// A key that makes a command safe to send twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -174,6 +196,15 @@ pub enum Denied {
     /// The environment is not there now.
     #[error("environment {0} is not available")]
     EnvironmentUnavailable(EnvironmentName),
+    /// What is there cannot be struck off.
+    #[error("environment {0} is available and cannot be forgotten")]
+    EnvironmentInUse(EnvironmentName),
+    /// It gets no new starts.
+    #[error("environment {0} is draining")]
+    EnvironmentDraining(EnvironmentName),
+    /// This daemon does not decide: it is a worker, or another entry reigns.
+    #[error("{0}")]
+    ReadOnly(String),
     /// A field that does not fit.
     #[error("{detail}")]
     Invalid {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::Run;
+use crate::id::{Reign, Run};
 use crate::launch::{Launch, Question};
 use crate::name::AppId;
 use crate::order::Report;
@@ -51,6 +51,8 @@ pub enum Effect {
     Remember(Box<LedgerRow>),
     /// Drop the row of this app.
     Forget(AppId),
+    /// Keep in the ledger that this entry's orders count from now on.
+    Follow(Reign),
     /// Start a process.
     Spawn(Arc<Launch>),
     /// Run a hook.

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::Effect;
-use crate::id::Run;
+use crate::id::{Reign, Run};
 use crate::instance::{Context, Instance};
 use crate::launch::Places;
 use crate::name::{AppId, RuntimeName};
 use crate::observation::{Identity, Observation};
-use crate::order::{Goal, InstanceReport, Order, Refusal, Registration, Report, RuntimeSummary};
+use crate::order::{
+    Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
+    RuntimeSummary,
+};
 use crate::phase::Phase;
 use crate::port_book::PortBook;
 use crate::recipe::{Adapter, Recipe};
@@ -37,6 +40,14 @@ pub struct Settings {
     pub boot: String,
     /// What runs apps whose recipe does not say.
     pub adapter: Adapter,
+    /// The host's own name, for people.
+    pub host: String,
+    /// Where visitors reach the environment's gateway, and where the entry's does; see `Registration`.
+    pub url: Option<String>,
+    /// See `Registration`.
+    pub proxy_url: Option<String>,
+    /// What the host has.
+    pub capacity: Option<Capacity>,
 }
 
 /// What happens to an environment.
@@ -44,6 +55,18 @@ pub struct Settings {
 pub enum Input {
     /// The entry ordered. `age`: how long ago it was sent.
     Order(Order, Duration),
+    /// What should be, read from where the entry keeps it for those who missed an order. Never answered with a refusal, as
+    /// nobody waits for the answer.
+    Intent(Order),
+    /// Somebody on the host itself asked, past the entry.
+    Local {
+        /// About which app.
+        app: AppId,
+        /// What.
+        action: LocalAction,
+        /// Who.
+        actor: String,
+    },
     /// A fact.
     Observed(Observation),
     /// The recipes were read again.
@@ -76,11 +99,18 @@ pub struct Environment {
     turns: usize,
     due: BTreeSet<(Mono, AppId)>,
     ports: PortBook,
+    /// The entry whose orders count.
+    follows: Option<Reign>,
 }
 
 impl Environment {
     /// An environment that goes on from its ledger.
-    pub fn new(settings: Settings, recipes: BTreeMap<RuntimeName, Arc<Recipe>>, rows: Vec<LedgerRow>) -> Self {
+    pub fn new(
+        settings: Settings,
+        recipes: BTreeMap<RuntimeName, Arc<Recipe>>,
+        rows: Vec<LedgerRow>,
+        follows: Option<Reign>,
+    ) -> Self {
         let mut ports = PortBook::new(settings.port_range.clone());
         // Every remembered port first, so that no newcomer takes one from under a living app.
         for row in &rows {
@@ -90,7 +120,7 @@ impl Environment {
         }
         let turns = rows.iter().filter(|row| row.in_turn).count();
         let instances = rows.into_iter().map(|row| (row.app.clone(), Box::new(Instance::from_row(row)))).collect();
-        Self { settings, recipes, instances, turns, due: BTreeSet::new(), ports }
+        Self { settings, recipes, instances, turns, due: BTreeSet::new(), ports, follows }
     }
 
     /// The lives that may still be there, for the adapter to look for.
@@ -133,7 +163,9 @@ impl Environment {
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Order(order, age) => self.order(now, order, age, &mut effects),
+            Input::Order(order, age) => self.order(now, order, Some(age), &mut effects),
+            Input::Intent(order) => self.order(now, order, None, &mut effects),
+            Input::Local { app, action, actor } => self.local(now, &app, action, actor, &mut effects),
             Input::Observed(Observation { app, run, fact }) => {
                 self.with_instance(now, &app, &mut effects, |instance, ctx| instance.observe(ctx, run, fact));
             }
@@ -163,6 +195,10 @@ impl Environment {
             boot: self.settings.boot.clone(),
             concurrent_starts: self.settings.concurrent_starts,
             runtimes: self.runtimes(),
+            host: self.settings.host.clone(),
+            url: self.settings.url.clone(),
+            proxy_url: self.settings.proxy_url.clone(),
+            capacity: self.settings.capacity,
         };
         Report::Hello { registration, instances: self.reports() }
     }
@@ -180,17 +216,30 @@ impl Environment {
         self.recipes.values().map(|recipe| (recipe.name.clone(), summary(recipe, self.settings.adapter))).collect()
     }
 
-    fn order(&mut self, now: Now, order: Order, age: Duration, effects: &mut Vec<Effect>) {
+    /// `age`: of an order; none for what was read as an intent.
+    fn order(&mut self, now: Now, order: Order, age: Option<Duration>, effects: &mut Vec<Effect>) {
         let app = order.app.clone();
-        if let Some(why) = self.refusal(&order, age) {
+        if let Some(why) = self.refusal(&order, age.unwrap_or_default()) {
             let refused = Report::Refused { app, intent_seq: order.intent_seq, why };
-            effects.push(Effect::Report(refused));
+            effects.extend(age.map(|_| Effect::Report(refused)));
+            return;
+        }
+        if self.follows.as_ref() != Some(&order.reign) {
+            self.follows = Some(order.reign.clone());
+            effects.push(Effect::Follow(order.reign.clone()));
+        }
+        if self.instances.get(&app).is_some_and(|instance| instance.is_overridden(order.intent_seq)) {
             return;
         }
         let instance = self.instances.entry(app.clone()).or_insert_with(|| Box::new(Instance::new(app.clone(), now)));
         let start = is_new_start(instance, &order);
         let row = &mut instance.row;
-        (row.epoch, row.generation, row.intent_seq) = (order.epoch, order.generation, order.intent_seq);
+        if let Goal::Run(RunGoal { turn: Some(turn), .. }) = &order.goal {
+            row.turn = turn.number;
+        } else if row.epoch != order.reign.epoch {
+            row.turn = 0;
+        }
+        (row.epoch, row.generation, row.intent_seq) = (order.reign.epoch, order.generation, order.intent_seq);
         let goal = match order.goal {
             Goal::Run(mut goal) => {
                 goal.turn = None;
@@ -203,9 +252,15 @@ impl Environment {
     }
 
     fn refusal(&self, order: &Order, age: Duration) -> Option<Refusal> {
+        let foreign = |seen: &Reign| {
+            order.reign.epoch < seen.epoch || (order.reign.epoch == seen.epoch && order.reign.entry != seen.entry)
+        };
+        if self.follows.as_ref().is_some_and(foreign) {
+            return Some(Refusal::Foreign);
+        }
         let known = self.instances.get(&order.app);
         let seen = known.map(|i| (i.row.epoch, i.row.intent_seq, i.row.generation));
-        if seen.is_some_and(|seen| (order.epoch, order.intent_seq, order.generation) < seen) {
+        if seen.is_some_and(|seen| (order.reign.epoch, order.intent_seq, order.generation) < seen) {
             return Some(Refusal::Stale);
         }
         let Goal::Run(goal) = &order.goal else { return None };
@@ -216,11 +271,21 @@ impl Environment {
         match goal.turn {
             None => Some(Refusal::Late),
             Some(turn) if age > turn.accept_by => Some(Refusal::Late),
+            // A turn is used once; this one was, or a later one of the same reign was.
+            Some(turn) if known.is_some_and(|i| i.row.epoch == order.reign.epoch && turn.number <= i.row.turn) => {
+                Some(Refusal::Late)
+            }
             Some(_) => {
                 let others = self.turns - usize::from(known.is_some_and(|i| i.in_turn()));
                 (others >= self.settings.concurrent_starts as usize).then_some(Refusal::Busy)
             }
         }
+    }
+
+    /// Somebody on the host asked, past the entry. What is not here cannot be helped here.
+    fn local(&mut self, now: Now, app: &AppId, action: LocalAction, actor: String, effects: &mut Vec<Effect>) {
+        let local = LocalOverride { action, actor, at: now.wall };
+        self.with_instance(now, app, effects, |instance, ctx| instance.take_local(ctx, local));
     }
 
     /// Runs one step of an instance and turns what changed into effects: `Remember` before all others, the report last.

@@ -140,7 +140,8 @@ fn waiting(entry: &QueueView, now: Now) -> Cause {
 fn silence(environment: &EnvironmentView, now: Now) -> Option<Cause> {
     let name = &environment.registration.environment;
     let text = format!("environment {name} has been silent for {}", short_duration(now.mono.since(environment.heard)));
-    (!environment.available).then(|| Cause::new("environment", text).remedy(ReasonCode::EnvironmentSilent.remedy()))
+    (environment.presence != crate::view::Presence::Available)
+        .then(|| Cause::new("environment", text).remedy(ReasonCode::EnvironmentSilent.remedy()))
 }
 
 /// The process: what it does now, why its last life ended, and what comes next.
@@ -271,12 +272,15 @@ mod tests {
             progress: None,
             last_log: vec![],
             notes: vec![],
+            local: None,
         }
     }
 
     fn app(intent: Intent, report: Option<InstanceReport>, status: Status) -> AppView {
         let spec = AppSpec::minimal(crm(), RuntimeName::parse("node").unwrap(), local());
         let instance = InstanceView {
+            intent: Intent::Run,
+            leaving: false,
             environment: local(),
             status,
             since: Wall(90_000),
@@ -380,12 +384,19 @@ mod tests {
             boot: String::new(),
             concurrent_starts: 2,
             runtimes: BTreeMap::new(),
+            host: "host".into(),
+            url: None,
+            proxy_url: None,
+            capacity: None,
         };
         let environment = EnvironmentView {
             registration: Arc::new(registration),
             heard_at: Wall(59_000),
             heard: Mono(Duration::from_secs(59)),
-            available: false,
+            presence: crate::view::Presence::Silent,
+            draining: false,
+            is_local: false,
+            proxy: None,
             instances: 1,
         };
         let app = app(Intent::Run, Some(starting), Status::Unknown);

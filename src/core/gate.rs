@@ -275,6 +275,7 @@ mod tests {
             progress: Some("load plugin [x], 12/77".into()),
             last_log: Vec::new(),
             notes: Vec::new(),
+            local: None,
         }
     }
 
@@ -283,6 +284,8 @@ mod tests {
         let environment = EnvironmentName::parse("local").unwrap();
         let spec = AppSpec::minimal(name.clone(), RuntimeName::parse("node").unwrap(), environment.clone());
         let instance = InstanceView {
+            intent: Intent::Run,
+            leaving: false,
             environment,
             status,
             since: Wall(0),

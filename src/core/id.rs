@@ -48,6 +48,41 @@ pub struct Generation(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
+/// Which daemon an entry is: made from its state directory and its machine. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(std::sync::Arc<str>);
+
+impl EntryId {
+    /// Longest allowed, in bytes.
+    pub const MAX: usize = 128;
+
+    /// Accepts 1 to 128 printable ASCII characters without spaces.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The fencing token of orders: a worker follows the highest epoch it has seen, and in it the entry that came first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reign {
+    /// Grows with every start of an entry.
+    pub epoch: Epoch,
+    /// Which entry.
+    pub entry: EntryId,
+}
+
 macro_rules! number_display {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {

@@ -30,6 +30,14 @@ pub const OPERATION_WAIT: Duration = Duration::from_secs(60 * 60);
 pub const ACCEPT_BY: Duration = Duration::from_secs(10);
 /// How often a worker says that it is still there.
 pub const LEASE_RENEW: Duration = Duration::from_secs(4);
+/// An environment that was not heard for so long is lost: three renewals and one second.
+pub const LEASE_LOST: Duration = Duration::from_secs(13);
+/// How often a worker tells everything again, and looks at what should be.
+pub const ANTI_ENTROPY: Duration = Duration::from_secs(60);
+/// Environments one entry keeps.
+pub const ENVIRONMENTS_MAX: usize = 10_000;
+/// Environments of one app.
+pub const PLACEMENTS_MAX: usize = 256;
 /// An order without acknowledgement is sent again after this long.
 pub const ORDER_RESEND: Duration = Duration::from_secs(5);
 /// How long an `Idempotency-Key` is remembered.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::{Epoch, Generation, Run, Seq};
+use crate::id::{Generation, Reign, Run, Seq};
 use crate::launch::Address;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::phase::Phase;
@@ -20,7 +20,7 @@ pub struct Order {
     /// Which app.
     pub app: AppId,
     /// Reign of the entry that ordered.
-    pub epoch: Epoch,
+    pub reign: Reign,
     /// Version of the spec.
     pub generation: Generation,
     /// The command it follows from. A worker refuses a lower one than it has seen.
@@ -59,8 +59,11 @@ pub struct RunGoal {
 /// The entry's permission for one instance to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// The start must begin within this time of the order's arrival.
+    /// The start must begin within this time of the order's issue.
     pub accept_by: Duration,
+    /// Grows with each turn that the entry grants in its reign. A worker refuses a turn that is not newer than the last one
+    /// it took for the app, so a turn is used once.
+    pub number: u64,
 }
 
 /// What a worker tells of one instance.
@@ -102,6 +105,43 @@ pub struct InstanceReport {
     pub last_log: Vec<String>,
     /// What could not be done as asked, such as a limit that this host cannot enforce.
     pub notes: Vec<String>,
+    /// What somebody asked for on the host itself. It holds until a later order.
+    pub local: Option<LocalOverride>,
+}
+
+/// What somebody asked for on a worker's own host, past the entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalOverride {
+    /// What.
+    pub action: LocalAction,
+    /// Who.
+    pub actor: String,
+    /// When.
+    pub at: Wall,
+}
+
+/// What can be asked of a worker past the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalAction {
+    /// Stop it, and let it be stopped.
+    Stop,
+    /// Stop and start it, or start it again after a local stop.
+    Restart,
+}
+
+impl LocalAction {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// Reads the word on the wire.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Stop, Self::Restart].into_iter().find(|action| action.as_str() == text)
+    }
 }
 
 /// What a worker tells.
@@ -158,6 +198,8 @@ pub enum Refusal {
     Late,
     /// All slots were taken.
     Busy,
+    /// Another entry reigns: the order's epoch is past, or belongs to somebody else.
+    Foreign,
 }
 
 /// What an environment says of itself.
@@ -173,6 +215,30 @@ pub struct Registration {
     pub concurrent_starts: u32,
     /// Its recipes.
     pub runtimes: BTreeMap<RuntimeName, RuntimeSummary>,
+    /// The host's own name, for people.
+    pub host: String,
+    /// Where visitors reach its gateway, such as `http://10.0.0.2:13000`; none in standalone mode.
+    pub url: Option<String>,
+    /// Where the entry's gateway reaches it, if elsewhere.
+    pub proxy_url: Option<String>,
+    /// What the host has.
+    pub capacity: Option<Capacity>,
+}
+
+impl Registration {
+    /// Where the entry's gateway sends visitors.
+    pub fn target(&self) -> Option<&str> {
+        self.proxy_url.as_deref().or(self.url.as_deref())
+    }
+}
+
+/// What a host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
 }
 
 /// What the entry must know of a recipe on a worker.

@@ -3,11 +3,11 @@
 //! Memory is these rows plus what can be derived or observed again. A command is decided into changes, the changes are
 //! committed, and only then answered.
 
-use crate::id::{Epoch, Generation, OperationId, Run, Seq};
+use crate::id::{Epoch, Generation, OperationId, Reign, Run, Seq};
 use crate::intent::Intent;
-use crate::name::AppId;
+use crate::name::{AppId, EnvironmentName};
 use crate::observation::Identity;
-use crate::order::RunGoal;
+use crate::order::{LocalOverride, Registration, RunGoal};
 use crate::phase::Phase;
 use crate::reason::Reason;
 use crate::recipe::Adapter;
@@ -26,16 +26,77 @@ pub struct AppRow {
     pub generation: Generation,
     /// Its generated secret.
     pub jwt: SecretText,
-    /// What should be.
-    pub intent: Intent,
     /// Last accepted command.
     pub intent_seq: Seq,
-    /// Last command that asked for a (re)start.
-    pub start_seq: Seq,
+    /// Where it is, in the order of names: the spec's environments, and those that it is leaving.
+    pub placements: Vec<PlacementRow>,
     /// When it was made.
     pub created_at: Wall,
     /// How far out it is.
     pub life: AppLife,
+}
+
+/// An app in one environment, in the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacementRow {
+    /// Where.
+    pub environment: EnvironmentName,
+    /// What should be there.
+    pub intent: Intent,
+    /// Last command that asked for a (re)start there.
+    pub start_seq: Seq,
+    /// The command that put the app there.
+    pub since: Seq,
+    /// The spec names this environment no more; what is there must go before the app starts elsewhere.
+    pub leaving: bool,
+}
+
+impl AppRow {
+    /// What should be, over all its environments: the most that any of them should do.
+    pub fn intent(&self) -> Intent {
+        let rank = |intent: &Intent| match intent {
+            Intent::Stop => 0,
+            Intent::OnDemand { awake: false } => 1,
+            Intent::OnDemand { awake: true } => 2,
+            Intent::Run => 3,
+        };
+        let stays = self.placements.iter().filter(|placement| !placement.leaving);
+        stays.map(|placement| placement.intent).max_by_key(rank).unwrap_or(Intent::Stop)
+    }
+
+    /// Its place in one environment.
+    pub fn placement(&self, environment: &EnvironmentName) -> Option<&PlacementRow> {
+        self.placements.iter().find(|placement| placement.environment == *environment)
+    }
+
+    /// The same, to change.
+    pub fn placement_mut(&mut self, environment: &EnvironmentName) -> Option<&mut PlacementRow> {
+        self.placements.iter_mut().find(|placement| placement.environment == *environment)
+    }
+}
+
+/// An environment in the record of the entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentRow {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// What it last said of itself.
+    pub registration: Registration,
+    /// Whether it is to get no new starts.
+    pub draining: bool,
+    /// When it was last heard, for display.
+    pub heard_at: Wall,
+}
+
+/// A turn of an app with several environments. Kept, so that an entry that comes back does not grant another one beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRow {
+    /// Which app.
+    pub app: AppId,
+    /// Where.
+    pub environment: EnvironmentName,
+    /// For which start.
+    pub start_seq: Seq,
 }
 
 /// Whether an app is there, going, or gone.
@@ -115,6 +176,12 @@ pub struct LedgerRow {
     pub restarts: u32,
     /// Last lines before the last unwanted end.
     pub last_log: Vec<String>,
+    /// The last turn that was taken, in the reign of `epoch`.
+    pub turn: u64,
+    /// What somebody asked for on the host itself, since the last order.
+    pub local: Option<LocalOverride>,
+    /// The goal that a local stop put aside.
+    pub shelved: Option<RunGoal>,
 }
 
 /// What an instance should be, as its worker remembers.
@@ -142,8 +209,22 @@ pub enum Change {
     Event(Box<EventView>),
     /// An idempotency key was used.
     Key(Box<KeyRow>),
-    /// The entry has seen this boot of its host.
+    /// The daemon has seen this boot of its own host.
     Boot(String),
+    /// The entry begins this reign.
+    Reign(Epoch),
+    /// The name of the daemon's own environment.
+    OwnEnvironment(EnvironmentName),
+    /// An environment is new or other than before.
+    Environment(Box<EnvironmentRow>),
+    /// An environment is forgotten.
+    ForgetEnvironment(EnvironmentName),
+    /// A turn was granted to an app with several environments.
+    Grant(GrantRow),
+    /// It is over.
+    GrantEnd(AppId),
+    /// The worker follows this entry.
+    Follow(Reign),
     /// An instance is new or other than before.
     Instance(Box<LedgerRow>),
     /// An instance is gone.
@@ -163,8 +244,18 @@ pub struct Recovered {
     pub keys: Vec<KeyRow>,
     /// The highest sequence number ever given.
     pub seq: Seq,
-    /// The last boot that the entry saw.
+    /// The last boot that the daemon saw.
     pub boot: Option<String>,
+    /// The last reign of the entry.
+    pub epoch: Epoch,
+    /// The last name of the daemon's own environment.
+    pub own_environment: Option<EnvironmentName>,
+    /// Every environment that the entry knows.
+    pub environments: Vec<EnvironmentRow>,
+    /// Turns that had not ended.
+    pub grants: Vec<GrantRow>,
+    /// The entry that the worker follows.
+    pub follows: Option<Reign>,
     /// The worker's ledger.
     pub instances: Vec<LedgerRow>,
 }

@@ -43,6 +43,10 @@ pub struct InstanceView {
     pub environment: EnvironmentName,
     /// Public status.
     pub status: Status,
+    /// What should be there.
+    pub intent: Intent,
+    /// Whether the app is being taken away from there.
+    pub leaving: bool,
     /// Since when.
     pub since: Wall,
     /// The worker's last report, if there was one.
@@ -204,9 +208,39 @@ pub struct EnvironmentView {
     /// When it was last heard (ages).
     pub heard: Mono,
     /// Whether it is there.
-    pub available: bool,
+    pub presence: Presence,
+    /// Whether it is to get no new starts.
+    pub draining: bool,
+    /// Whether it is of this daemon, and reached without a network.
+    pub is_local: bool,
+    /// Whether the entry's gateway reaches its own; none = not tried yet, or local.
+    pub proxy: Option<Result<(), String>>,
     /// Instances placed there.
     pub instances: usize,
+}
+
+impl EnvironmentView {
+    /// The public status.
+    pub fn status(&self) -> &'static str {
+        match (self.presence, self.draining) {
+            (Presence::Available, false) => "available",
+            (Presence::Available, true) => "draining",
+            _ => "unavailable",
+        }
+    }
+}
+
+/// Whether an environment is there, as far as the entry can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It was heard in time.
+    Available,
+    /// It is known from the record, and has not been heard since this entry started.
+    Awaited,
+    /// It has not been heard for longer than its lease lasts.
+    Silent,
+    /// The entry has had no Redis for longer than a lease lasts, so it cannot know.
+    Unheard,
 }
 
 /// Why an instance shows what it shows; the reason of its report, for convenience.

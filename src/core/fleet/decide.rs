@@ -1,5 +1,6 @@
 //! Commands: verdict first, then what it changes. A denied command changes nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{Action, ActionKind, Command, Denied, IdempotencyKey, Verdict};
@@ -8,13 +9,14 @@ use crate::id::{Generation, OperationId, Seq};
 use crate::intent::Intent;
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
+use crate::order::InstanceReport;
 use crate::phase::Phase;
 use crate::reason::ReasonCode;
-use crate::record::{AppLife, AppRow, Change, KeyRow, OperationRow};
+use crate::record::{AppLife, AppRow, Change, KeyRow, OperationRow, PlacementRow};
 use crate::secret::SecretText;
 use crate::spec::{AppSpec, StartMode};
 use crate::time::Now;
-use crate::view::{OperationStatus, OperationView, Priority};
+use crate::view::{OperationStatus, OperationView, Presence, Priority};
 
 /// What came of a command.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ struct Outcome {
     done: bool,
     already: bool,
     priority: Priority,
+    /// The environments that it is about; none = all.
+    targets: Vec<EnvironmentName>,
 }
 
 impl Fleet {
@@ -69,12 +73,12 @@ impl Fleet {
             return None;
         }
         let known = self.apps.get(app)?;
-        let asleep = match known.row.intent {
+        let asleep = known.row.placements.iter().any(|placement| match placement.intent {
             Intent::OnDemand { awake: false } => true,
             // It ended by itself with status 0: the next visitor starts it again.
-            Intent::OnDemand { awake: true } => known.ended_cleanly(),
+            Intent::OnDemand { awake: true } => known.ended_cleanly(placement),
             Intent::Run | Intent::Stop => false,
-        };
+        });
         let command = Command {
             app: app.clone(),
             action: Action::Wake,
@@ -121,6 +125,9 @@ impl Fleet {
     }
 
     fn judge(&self, now: Now, seq: Seq, command: &Command) -> Result<Outcome, Denied> {
+        if let Some(why) = &self.read_only {
+            return Err(Denied::ReadOnly(why.clone()));
+        }
         if self.ledger.active_count() >= limits::OPERATIONS_ACTIVE_MAX {
             return Err(Denied::QueueFull(self.ledger.active_count()));
         }
@@ -134,41 +141,30 @@ impl Fleet {
                 _ => Err(Denied::Removing(command.app.clone())),
             };
         }
-        self.check_environments(app, command)?;
+        let targets = targets(app, command)?;
         match &command.action {
-            Action::Update { spec, if_match } => self.judge_update(seq, app, spec, *if_match),
-            Action::Start => Ok(self.judge_start(seq, app, Intent::Run, Priority::Operator)),
-            Action::Wake => Ok(self.judge_start(seq, app, Intent::OnDemand { awake: true }, Priority::Visitor)),
+            Action::Update { spec, if_match } => self.judge_update(now, seq, app, spec, *if_match),
+            Action::Start => Ok(judge_start(seq, app, &targets, Intent::Run, Priority::Operator)),
+            Action::Wake => Ok(judge_start(seq, app, &targets, Intent::OnDemand { awake: true }, Priority::Visitor)),
             Action::Restart => {
-                let intent = if app.row.intent == Intent::Run { Intent::Run } else { awake_or_run(app.row.intent) };
-                let row = AppRow { intent, intent_seq: seq, start_seq: seq, ..app.row.clone() };
-                Ok(Outcome::working(row, Priority::Operator))
+                let mut row = AppRow { intent_seq: seq, ..app.row.clone() };
+                for placement in row.placements.iter_mut().filter(|p| targets.contains(&p.environment)) {
+                    placement.intent = awake_or_run(placement.intent);
+                    placement.start_seq = seq;
+                }
+                Ok(Outcome { start_seq: seq, targets, ..Outcome::working(row, Priority::Operator) })
             }
-            Action::Stop => Ok(judge_stop(seq, app)),
+            Action::Stop => Ok(judge_stop(seq, app, &targets)),
             Action::Remove { purge_data } => {
                 let life = AppLife::Removing { purge_data: *purge_data };
-                let row = AppRow { life, intent: Intent::Stop, intent_seq: seq, ..app.row.clone() };
+                let mut row = AppRow { life, intent_seq: seq, ..app.row.clone() };
+                for placement in &mut row.placements {
+                    placement.intent = Intent::Stop;
+                }
                 Ok(Outcome::working(row, Priority::Operator))
             }
             Action::Create { .. } => Err(Denied::AlreadyExists(command.app.clone())),
         }
-    }
-
-    fn check_environments(&self, app: &App, command: &Command) -> Result<(), Denied> {
-        let Some(named) = &command.environments else { return Ok(()) };
-        let of_app = &app.row.spec.environments;
-        let invalid = |detail: String| Denied::Invalid {
-            field: "environments".into(),
-            detail,
-            hint: format!("{} is placed in: {}", command.app, join(of_app.iter())),
-        };
-        if let Some(stranger) = named.iter().find(|name| !of_app.contains(*name)) {
-            return Err(invalid(format!("\"{stranger}\" is no environment of {}", command.app)));
-        }
-        if of_app.iter().any(|name| !named.contains(name)) {
-            return Err(invalid("a part of an app's environments is not available yet".into()));
-        }
-        Ok(())
     }
 
     fn judge_create(
@@ -191,62 +187,72 @@ impl Fleet {
         if self.apps.len() >= limits::APPS_MAX {
             return Err(Denied::QueueFull(self.apps.len()));
         }
-        self.check_spec(spec)?;
+        self.check_spec(now, spec, &BTreeSet::new())?;
         let intent = match spec.start_mode {
             StartMode::WithSupervisor => Intent::Run,
             StartMode::OnFirstVisit => Intent::OnDemand { awake: false },
             StartMode::Manual => Intent::Stop,
         };
         let start_seq = if intent.wants_running() { seq } else { Seq(0) };
+        let place = |environment: &EnvironmentName| PlacementRow {
+            environment: environment.clone(),
+            intent,
+            start_seq,
+            since: seq,
+            leaving: false,
+        };
         let row = AppRow {
             spec: spec.clone(),
             generation,
             jwt: jwt.clone(),
-            intent,
             intent_seq: seq,
-            start_seq,
+            placements: spec.environments.iter().map(place).collect(),
             created_at: now.wall,
             life: AppLife::Kept,
         };
         Ok(Outcome { done: !intent.wants_running(), ..Outcome::working(row, Priority::Operator) })
     }
 
-    fn judge_update(&self, seq: Seq, app: &App, spec: &Arc<AppSpec>, if_match: Generation) -> Result<Outcome, Denied> {
+    fn judge_update(
+        &self,
+        now: Now,
+        seq: Seq,
+        app: &App,
+        spec: &Arc<AppSpec>,
+        if_match: Generation,
+    ) -> Result<Outcome, Denied> {
         let current = app.row.generation;
         if if_match != current {
             return Err(Denied::GenerationConflict { app: spec.name.clone(), current, given: if_match });
         }
-        self.check_spec(spec)?;
+        self.check_spec(now, spec, &app.row.spec.environments)?;
         if **spec == *app.row.spec {
             return Ok(Outcome::already(&app.row));
         }
-        let row = AppRow { spec: spec.clone(), generation: current.next(), intent_seq: seq, ..app.row.clone() };
+        let placements = replaced(&app.row, spec, seq);
+        let row =
+            AppRow { spec: spec.clone(), generation: current.next(), intent_seq: seq, placements, ..app.row.clone() };
         Ok(Outcome { done: true, ..Outcome::working(row, app.priority) })
     }
 
-    /// A start joins one that is under way; an app that runs is so already; anything else begins afresh.
-    fn judge_start(&self, seq: Seq, app: &App, intent: Intent, priority: Priority) -> Outcome {
-        let wanted = app.row.intent.wants_running();
-        if wanted && app.all_run() {
-            if app.row.intent == intent || intent != Intent::Run {
-                return Outcome::already(&app.row);
-            }
-            let row = AppRow { intent, intent_seq: seq, ..app.row.clone() };
-            return Outcome { done: true, ..Outcome::working(row, priority) };
-        }
-        let under_way = wanted && !app.is_stuck();
-        let start_seq = if under_way { app.row.start_seq } else { seq };
-        let row = AppRow { intent, intent_seq: seq, start_seq, ..app.row.clone() };
-        Outcome::working(row, priority)
-    }
-
-    /// Whether a spec fits where it is placed.
-    fn check_spec(&self, spec: &AppSpec) -> Result<(), Denied> {
+    /// Whether a spec fits where it is placed. Where the app is `already`, the environment need not be there at present.
+    fn check_spec(&self, now: Now, spec: &AppSpec, already: &BTreeSet<EnvironmentName>) -> Result<(), Denied> {
         let invalid = |field: String, detail: String, hint: String| Err(Denied::Invalid { field, detail, hint });
+        if spec.environments.len() > limits::PLACEMENTS_MAX {
+            let detail = format!("{} environments are more than an app may have", spec.environments.len());
+            return invalid("environments".into(), detail, format!("name {} or fewer", limits::PLACEMENTS_MAX));
+        }
         for environment in &spec.environments {
-            let unknown = || Denied::EnvironmentUnknown(environment.clone());
-            let place = self.places.get(environment).ok_or_else(unknown)?;
-            if !place.available {
+            let place = match (self.places.get(environment), already.contains(environment)) {
+                (Some(place), true) => place,
+                (None, true) => continue,
+                (None, false) => return Err(Denied::EnvironmentUnknown(environment.clone())),
+                (Some(place), false) if place.draining => {
+                    return Err(Denied::EnvironmentDraining(environment.clone()));
+                }
+                (Some(place), false) => place,
+            };
+            if !already.contains(environment) && self.presence(now, environment) != Presence::Available {
                 return Err(Denied::EnvironmentUnavailable(environment.clone()));
             }
             let runtimes = &place.registration.runtimes;
@@ -282,6 +288,7 @@ impl Fleet {
         let mut changes = Vec::new();
         let mut undo = Undo::default();
         let environments = match (&outcome.row, self.apps.get(name)) {
+            _ if !outcome.targets.is_empty() => outcome.targets,
             (Some(row), _) => row.spec.environments.iter().cloned().collect(),
             (None, Some(app)) => app.row.spec.environments.iter().cloned().collect(),
             (None, None) => Vec::new(),
@@ -378,52 +385,130 @@ impl Decision {
 
 impl Outcome {
     fn working(row: AppRow, priority: Priority) -> Self {
-        let start_seq = row.start_seq;
-        Self { row: Some(row), start_seq, done: false, already: false, priority }
+        let start_seq = latest_start(&row);
+        Self { row: Some(row), start_seq, done: false, already: false, priority, targets: Vec::new() }
     }
 
     fn already(row: &AppRow) -> Self {
-        Self { row: None, start_seq: row.start_seq, done: true, already: true, priority: Priority::Operator }
+        let start_seq = latest_start(row);
+        Self { row: None, start_seq, done: true, already: true, priority: Priority::Operator, targets: Vec::new() }
     }
 }
 
 impl App {
-    /// Every instance runs the start that was asked for.
-    fn all_run(&self) -> bool {
-        !self.placed.is_empty()
-            && self.placed.values().all(|placed| {
-                let report = placed.report.as_ref();
-                report.is_some_and(|r| r.phase == Phase::Running && r.run.seq >= self.row.start_seq)
-            })
+    fn report(&self, placement: &PlacementRow) -> Option<&InstanceReport> {
+        self.placed.get(&placement.environment).and_then(|placed| placed.report.as_deref())
+    }
+
+    /// It runs the start that was asked for.
+    fn runs(&self, placement: &PlacementRow) -> bool {
+        let fits = |r: &InstanceReport| r.phase == Phase::Running && r.run.seq >= placement.start_seq;
+        self.report(placement).is_some_and(fits)
     }
 
     /// The wanted start was tried and is not getting on by itself: gave up, ended, or waits for its next attempt.
-    fn is_stuck(&self) -> bool {
-        self.placed.values().filter_map(|placed| placed.report.as_ref()).any(|report| {
-            let tried = report.run.seq >= self.row.start_seq && report.intent_seq >= self.row.start_seq;
+    fn is_stuck(&self, placement: &PlacementRow) -> bool {
+        self.report(placement).is_some_and(|report| {
+            let tried = report.run.seq >= placement.start_seq && report.intent_seq >= placement.start_seq;
             tried && matches!(report.phase, Phase::Failed | Phase::Stopped | Phase::Backoff)
         })
     }
 
-    fn ended_cleanly(&self) -> bool {
-        self.placed.values().filter_map(|placed| placed.report.as_ref()).any(|report| {
+    fn ended_cleanly(&self, placement: &PlacementRow) -> bool {
+        self.report(placement).is_some_and(|report| {
             let cleanly = report.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::ExitedCleanly);
-            report.phase == Phase::Stopped && cleanly && report.run.seq >= self.row.start_seq
+            report.phase == Phase::Stopped && cleanly && report.run.seq >= placement.start_seq
         })
     }
 
-    /// Nothing of it runs or is about to.
-    fn at_rest(&self) -> bool {
-        self.placed.values().all(|placed| placed.report.as_ref().is_none_or(|report| report.phase == Phase::Stopped))
+    /// Nothing of it runs there or is about to.
+    fn at_rest(&self, placement: &PlacementRow) -> bool {
+        self.report(placement).is_none_or(|report| report.phase == Phase::Stopped)
     }
 }
 
-fn judge_stop(seq: Seq, app: &App) -> Outcome {
-    if app.row.intent == Intent::Stop && app.at_rest() {
-        return Outcome::already(&app.row);
+/// The environments that a command is about.
+fn targets(app: &App, command: &Command) -> Result<Vec<EnvironmentName>, Denied> {
+    let of_app = &app.row.spec.environments;
+    let Some(named) = &command.environments else { return Ok(of_app.iter().cloned().collect()) };
+    let invalid = |detail: String| Denied::Invalid {
+        field: "environments".into(),
+        detail,
+        hint: format!("{} is placed in: {}", command.app, join(of_app.iter())),
+    };
+    if let Some(stranger) = named.iter().find(|name| !of_app.contains(*name)) {
+        return Err(invalid(format!("\"{stranger}\" is no environment of {}", command.app)));
     }
-    let row = AppRow { intent: Intent::Stop, intent_seq: seq, ..app.row.clone() };
-    Outcome::working(row, Priority::Operator)
+    let whole = matches!(command.action, Action::Remove { .. } | Action::Update { .. } | Action::Create { .. });
+    if whole && of_app.iter().any(|name| !named.contains(name)) {
+        return Err(invalid("an app is removed as a whole; to take it out of one environment, edit the spec".into()));
+    }
+    let targets: BTreeSet<EnvironmentName> = named.iter().cloned().collect();
+    match targets.is_empty() {
+        true => Err(invalid("no environment is named".into())),
+        false => Ok(targets.into_iter().collect()),
+    }
+}
+
+/// A start joins one that is under way; what runs is so already; anything else begins afresh.
+fn judge_start(seq: Seq, app: &App, targets: &[EnvironmentName], intent: Intent, priority: Priority) -> Outcome {
+    let mut row = AppRow { intent_seq: seq, ..app.row.clone() };
+    let (mut changed, mut starts) = (false, false);
+    for placement in row.placements.iter_mut().filter(|placement| targets.contains(&placement.environment)) {
+        let wanted = placement.intent.wants_running();
+        if wanted && app.runs(placement) {
+            if placement.intent != intent && intent == Intent::Run {
+                (placement.intent, changed) = (intent, true);
+            }
+            continue;
+        }
+        // A visitor wakes what sleeps, and nothing that an operator stopped.
+        if matches!(intent, Intent::OnDemand { .. }) && !matches!(placement.intent, Intent::OnDemand { .. }) {
+            continue;
+        }
+        if !wanted || app.is_stuck(placement) {
+            placement.start_seq = seq;
+        }
+        (placement.intent, changed, starts) = (intent, true, true);
+    }
+    if !changed {
+        return Outcome { targets: targets.to_vec(), ..Outcome::already(&app.row) };
+    }
+    let of_targets = row.placements.iter().filter(|placement| targets.contains(&placement.environment));
+    let start_seq = of_targets.map(|placement| placement.start_seq).max().unwrap_or(seq);
+    Outcome { done: !starts, start_seq, targets: targets.to_vec(), ..Outcome::working(row, priority) }
+}
+
+fn judge_stop(seq: Seq, app: &App, targets: &[EnvironmentName]) -> Outcome {
+    let is_target = |placement: &&PlacementRow| targets.contains(&placement.environment);
+    let rests = |placement: &PlacementRow| placement.intent == Intent::Stop && app.at_rest(placement);
+    if app.row.placements.iter().filter(is_target).all(rests) {
+        return Outcome { targets: targets.to_vec(), ..Outcome::already(&app.row) };
+    }
+    let mut row = AppRow { intent_seq: seq, ..app.row.clone() };
+    for placement in row.placements.iter_mut().filter(|placement| targets.contains(&placement.environment)) {
+        placement.intent = Intent::Stop;
+    }
+    Outcome { targets: targets.to_vec(), ..Outcome::working(row, Priority::Operator) }
+}
+
+/// The places of a changed spec: those that stay as they are, new ones as the app is, former ones on their way out.
+fn replaced(row: &AppRow, spec: &AppSpec, seq: Seq) -> Vec<PlacementRow> {
+    let intent = row.intent();
+    let start_seq = if intent.wants_running() { seq } else { Seq(0) };
+    let former = row.placements.iter().filter(|placement| !spec.environments.contains(&placement.environment));
+    let leaving = former.map(|placement| PlacementRow { leaving: true, intent: Intent::Stop, ..placement.clone() });
+    let stays = spec.environments.iter().map(|environment| match row.placement(environment) {
+        Some(placement) if !placement.leaving => placement.clone(),
+        _ => PlacementRow { environment: environment.clone(), intent, start_seq, since: seq, leaving: false },
+    });
+    let mut placements: Vec<PlacementRow> = leaving.chain(stays).collect();
+    placements.sort_by(|a, b| a.environment.cmp(&b.environment));
+    placements
+}
+
+fn latest_start(row: &AppRow) -> Seq {
+    row.placements.iter().map(|placement| placement.start_seq).max().unwrap_or_default()
 }
 
 fn awake_or_run(intent: Intent) -> Intent {

@@ -6,7 +6,10 @@
 //! again at any time (level-triggered), so nothing is lost with memory. Deliberately absent: how orders travel.
 
 mod decide;
+mod govern;
 mod observe;
+mod presence;
+mod progress;
 mod settle;
 mod show;
 
@@ -14,16 +17,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::admission::Admission;
-use crate::id::{Epoch, OperationId, Seq};
+use crate::id::{OperationId, Reign, Seq};
+use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Order, Registration};
-use crate::record::{AppLife, AppRow, Change, KeyRow, OperationRow, Recovered};
+use crate::record::{AppLife, AppRow, Change, GrantRow, KeyRow, OperationRow, Recovered};
 use crate::time::{Mono, Now};
-use crate::view::{EventView, Priority};
+use crate::view::{EventView, Presence, Priority};
 
 pub use decide::{Decision, Undo};
+pub use govern::Governed;
+pub use presence::Bus;
 
 /// What the entry knows of one app.
 #[derive(Debug, Clone)]
@@ -58,16 +64,46 @@ struct Sent {
 struct Place {
     registration: Arc<Registration>,
     heard: Now,
-    available: bool,
+    draining: bool,
+    lease: Lease,
+    /// What readers were last told of it.
+    told: Presence,
+    proxy: Option<Result<(), String>>,
+}
+
+/// Who this entry is.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Its fencing token.
+    pub reign: Reign,
+    /// Its own environment, which needs no lease; none where it hosts no apps.
+    pub local: Option<EnvironmentName>,
 }
 
 /// What follows from settling.
 #[derive(Debug, Clone, Default)]
 pub struct Settled {
+    /// To be committed before the orders are sent.
+    pub urgent: Vec<Change>,
     /// To be sent, in this order.
     pub orders: Vec<(EnvironmentName, Order)>,
+    /// What should be in environments other than the entry's own, where that is other than before.
+    pub intents: Vec<IntentNote>,
+    /// Turns that have ended, with their numbers.
+    pub ended_turns: Vec<(AppId, u64)>,
     /// To be committed.
     pub changes: Vec<Change>,
+}
+
+/// What should be of an app in one environment: an order without a turn, or nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntentNote {
+    /// Where.
+    pub environment: EnvironmentName,
+    /// Which app.
+    pub app: AppId,
+    /// What should be.
+    pub order: Option<Order>,
 }
 
 /// What changed since the last look, for readers.
@@ -86,7 +122,11 @@ pub struct Touched {
 /// The entry's brain.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    epoch: Epoch,
+    standing: Standing,
+    /// Why this entry may not decide: another one reigns.
+    read_only: Option<String>,
+    /// Since when the entry hears nothing from elsewhere; none: it hears.
+    deaf: Option<Mono>,
     /// Boxed: a half-empty node of the map would hold several times what its apps need.
     apps: BTreeMap<AppId, Box<App>>,
     places: BTreeMap<EnvironmentName, Place>,
@@ -96,6 +136,12 @@ pub struct Fleet {
     seq: Seq,
     event_seq: u64,
     boot: Option<String>,
+    /// Turns of apps with several environments that the record holds.
+    grants: BTreeMap<AppId, GrantRow>,
+    /// Instances that the entry does not know, and has said so of.
+    strangers: BTreeSet<(EnvironmentName, AppId)>,
+    /// What should be, where readers elsewhere have not been told yet.
+    unpublished: BTreeSet<(EnvironmentName, AppId)>,
     /// Apps that `settle` must look at.
     unsettled: BTreeSet<AppId>,
     /// Orders that no report has answered yet.
@@ -105,10 +151,12 @@ pub struct Fleet {
 
 impl Fleet {
     /// An entry that goes on from its record.
-    pub fn new(epoch: Epoch, recovered: Recovered, now: Now) -> Self {
+    pub fn new(standing: Standing, recovered: Recovered, now: Now) -> Self {
         let event_seq = recovered.events.last().map_or(0, |event| event.seq);
         let mut fleet = Self {
-            epoch,
+            standing,
+            read_only: None,
+            deaf: None,
             apps: BTreeMap::new(),
             places: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -117,16 +165,38 @@ impl Fleet {
             seq: recovered.seq,
             event_seq,
             boot: recovered.boot,
+            grants: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            unpublished: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             touched: Touched { events: recovered.events, ..Touched::default() },
         };
+        for row in recovered.environments {
+            let heard = Now { mono: now.mono, wall: row.heard_at };
+            let place = Place {
+                registration: Arc::new(row.registration),
+                heard,
+                draining: row.draining,
+                lease: Lease::awaited(now.mono),
+                told: Presence::Awaited,
+                proxy: None,
+            };
+            fleet.places.insert(row.name, place);
+        }
+        fleet.touched.environments = true;
         for row in recovered.apps {
             fleet.unsettled.insert(row.spec.name.clone());
             fleet.put_app(row);
         }
         for row in recovered.operations {
             fleet.ledger.add(row, now.mono);
+        }
+        // A turn of the reign before may still be in use: it goes on for as long as a turn may last.
+        for grant in recovered.grants {
+            let timeout = fleet.turn_timeout(&grant.app, &grant.environment);
+            fleet.queue.adopt((grant.app.clone(), grant.environment.clone()), grant.start_seq, timeout, now.mono);
+            fleet.grants.insert(grant.app.clone(), grant);
         }
         for key in recovered.keys {
             fleet.keys.insert((key.actor.clone(), key.key.clone()), key);
@@ -137,7 +207,9 @@ impl Fleet {
     /// When it wants to be settled next, if nothing else happens.
     pub fn next_deadline(&self, now: Now) -> Option<Mono> {
         let resend = self.unanswered.first().map(|(at, _, _)| *at);
-        [resend, self.queue.next_deadline(now.mono), self.ledger.next_deadline()].into_iter().flatten().min()
+        let leases = self.places.values().filter_map(|place| place.lease.next_change(now.mono)).min();
+        let own = [resend, self.queue.next_deadline(now.mono), self.ledger.next_deadline(), leases];
+        own.into_iter().flatten().min()
     }
 
     /// What changed for readers since the last call.
@@ -150,12 +222,16 @@ impl Fleet {
     fn put_app(&mut self, row: AppRow) {
         let name = row.spec.name.clone();
         self.touched.apps.insert(name.clone());
-        let places = row.spec.environments.iter().map(|environment| (environment.clone(), Box::default()));
+        let places = row.placements.iter().map(|placement| (placement.environment.clone(), Box::default()));
+        for placement in &row.placements {
+            self.unpublished.insert((placement.environment.clone(), name.clone()));
+        }
         match self.apps.get_mut(&name) {
             Some(app) => {
                 for (environment, placed) in places {
                     app.placed.entry(environment).or_insert(placed);
                 }
+                app.placed.retain(|environment, _| row.placement(environment).is_some());
                 app.row = row;
             }
             None => {
@@ -163,6 +239,11 @@ impl Fleet {
                 self.apps.insert(name, Box::new(App { row, placed, priority: Priority::Operator }));
             }
         }
+    }
+
+    /// Whether an environment is this daemon's own.
+    fn is_local(&self, environment: &EnvironmentName) -> bool {
+        self.standing.local.as_ref() == Some(environment)
     }
 
     fn next_seq(&mut self) -> Seq {

@@ -8,6 +8,7 @@ use crate::command::ActionKind;
 use crate::fleet::{Fleet, Place, wants_run};
 use crate::id::Seq;
 use crate::intent::Intent;
+use crate::lease::Lease;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Refusal, Registration, Report};
 use crate::phase::Phase;
@@ -16,7 +17,7 @@ use crate::record::{AppLife, Change, OperationRow};
 use crate::spec::StartMode;
 use crate::time::Now;
 use crate::unit::unit_name;
-use crate::view::{OperationStatus, OperationView, Priority};
+use crate::view::{OperationStatus, OperationView, Presence, Priority};
 
 /// Pause before a start that a worker had no slot for is offered again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -32,6 +33,7 @@ impl Fleet {
     ) -> Vec<Change> {
         if let Some(place) = self.places.get_mut(environment) {
             place.heard = now;
+            place.lease.hear(now.mono);
         }
         match report {
             Report::Alive => {
@@ -73,11 +75,8 @@ impl Fleet {
         new_id: &mut dyn FnMut() -> crate::id::OperationId,
     ) -> Vec<Change> {
         self.touched.environments = true;
-        let boot = registration.boot.clone();
-        let place = Place { registration: Arc::new(registration), heard: now, available: true };
-        self.places.insert(environment.clone(), place);
+        let mut changes = self.register(now, environment, registration, new_id);
         let mut told: BTreeMap<AppId, InstanceReport> = instances.into_iter().map(|r| (r.app.clone(), r)).collect();
-        let mut changes = Vec::new();
         let names: Vec<AppId> = self.apps.keys().cloned().collect();
         for name in names {
             let report = told.remove(&name);
@@ -85,8 +84,8 @@ impl Fleet {
             let Some(placed) = app.placed.get_mut(environment) else { continue };
             placed.heard = now;
             placed.sent = None;
-            placed.gone = report.is_none() && matches!(app.row.life, AppLife::Removing { .. });
-            let gone = placed.gone;
+            let goes = app.row.life != AppLife::Kept || app.row.placement(environment).is_some_and(|p| p.leaving);
+            let gone = report.is_none() && goes;
             self.touched.apps.insert(name.clone());
             self.unsettled.insert(name.clone());
             match report {
@@ -100,10 +99,57 @@ impl Fleet {
             }
         }
         for name in told.into_keys() {
+            if !self.strangers.insert((environment.clone(), name.clone())) {
+                continue;
+            }
             let message = format!("{environment} has an instance of {name}, which this entry does not know");
             changes.push(self.event(now, "instance_unknown", (Some(&name), Some(environment)), message, None));
         }
-        changes.extend(self.adapt_to_boot(now, environment, boot, new_id));
+        changes
+    }
+
+    /// Takes up what an environment says of itself; another boot than before has consequences.
+    fn register(
+        &mut self,
+        now: Now,
+        environment: &EnvironmentName,
+        registration: Registration,
+        new_id: &mut dyn FnMut() -> crate::id::OperationId,
+    ) -> Vec<Change> {
+        let former = self.places.get(environment);
+        let mut lease = former.map_or(Lease::awaited(now.mono), |place| place.lease);
+        lease.hear(now.mono);
+        let boot = registration.boot.clone();
+        let draining = former.is_some_and(|place| place.draining);
+        let known_boot = former.map(|place| place.registration.boot.clone());
+        let place = Place {
+            draining,
+            lease,
+            told: former.map_or(Presence::Awaited, |place| place.told),
+            proxy: former.and_then(|place| place.proxy.clone()),
+            heard: now,
+            registration: Arc::new(registration),
+        };
+        let changed = former.is_none_or(|former| former.registration != place.registration);
+        let mut changes = Vec::new();
+        if changed {
+            changes.push(Change::Environment(Box::new(place.row(environment))));
+        }
+        if former.is_none() && !self.is_local(environment) {
+            let host = place.registration.host.clone();
+            let message = format!("environment {environment} has joined, on {host}");
+            changes.push(self.event(now, "environment_joined", (None, Some(environment)), message, None));
+        }
+        self.places.insert(environment.clone(), place);
+        // Before environments were kept, the boot of the only one was.
+        let known_boot = known_boot.or_else(|| self.boot.clone().filter(|_| self.is_local(environment)));
+        if self.is_local(environment) && self.boot.as_ref() != Some(&boot) {
+            self.boot = Some(boot.clone());
+            changes.push(Change::Boot(boot.clone()));
+        }
+        if known_boot.is_some_and(|known| known != boot) {
+            changes.extend(self.adapt_to_boot(now, environment, new_id));
+        }
         changes
     }
 
@@ -112,49 +158,53 @@ impl Fleet {
         &mut self,
         now: Now,
         environment: &EnvironmentName,
-        boot: String,
         new_id: &mut dyn FnMut() -> crate::id::OperationId,
     ) -> Vec<Change> {
-        if self.boot.as_ref() == Some(&boot) {
-            return Vec::new();
-        }
-        let first = self.boot.is_none();
-        self.boot = Some(boot.clone());
-        let mut changes = vec![Change::Boot(boot)];
-        if first {
-            return changes;
-        }
         let message = format!("the host of {environment} was restarted");
+        let mut changes = Vec::new();
         changes.push(self.event(now, "host_rebooted", (None, Some(environment)), message, None));
         let names: Vec<AppId> = self.apps.keys().cloned().collect();
         for name in names {
-            changes.extend(self.adapt_app_to_boot(now, &name, new_id()));
+            changes.extend(self.adapt_app_to_boot(now, environment, &name, new_id()));
         }
         changes
     }
 
-    fn adapt_app_to_boot(&mut self, now: Now, name: &AppId, id: crate::id::OperationId) -> Vec<Change> {
+    fn adapt_app_to_boot(
+        &mut self,
+        now: Now,
+        environment: &EnvironmentName,
+        name: &AppId,
+        id: crate::id::OperationId,
+    ) -> Vec<Change> {
         let Some(app) = self.living(name) else { return Vec::new() };
         let mut row = app.row.clone();
-        row.intent = match (row.intent, row.spec.start_mode) {
+        let (mode, life) = (row.spec.start_mode, row.life);
+        let Some(placement) = row.placement_mut(environment) else { return Vec::new() };
+        let before = placement.intent;
+        placement.intent = match (before, mode) {
             (Intent::Run, StartMode::Manual) => Intent::Stop,
             (Intent::Run, StartMode::OnFirstVisit) | (Intent::OnDemand { .. }, _) => Intent::OnDemand { awake: false },
             (intent, _) => intent,
         };
-        if row.life != AppLife::Kept || (row.intent == app.row.intent && row.intent != Intent::Run) {
+        let intent = placement.intent;
+        if life != AppLife::Kept || placement.leaving || (intent == before && intent != Intent::Run) {
             return Vec::new();
         }
-        let seq = self.next_seq();
+        let seq = self.seq.next();
+        self.seq = seq;
+        if intent == Intent::Run {
+            placement.start_seq = seq;
+        }
         row.intent_seq = seq;
         let mut changes = Vec::new();
-        if row.intent == Intent::Run {
-            row.start_seq = seq;
+        if intent == Intent::Run {
             let view = OperationView {
                 id,
                 seq,
                 app: name.clone(),
                 action: ActionKind::Start,
-                environments: row.spec.environments.iter().cloned().collect(),
+                environments: vec![environment.clone()],
                 status: OperationStatus::Accepted,
                 reason: None,
                 created_at: now.wall,
@@ -165,7 +215,8 @@ impl Fleet {
             changes.push(Change::Operation(Box::new(operation.clone())));
             self.ledger.add(operation, now.mono);
         } else {
-            for operation in self.ledger.active_of(name).iter().filter(|operation| wants_run(operation)) {
+            let here = |row: &&OperationRow| row.view.environments.iter().all(|other| other == environment);
+            for operation in self.ledger.active_of(name).iter().filter(|row| wants_run(row)).filter(here) {
                 let reason = Some("the host was restarted, and the start mode does not bring it back".to_string());
                 changes.extend(self.ledger.end(operation.view.id, OperationStatus::Failed, reason, now));
             }
@@ -198,7 +249,10 @@ impl Fleet {
         self.unsettled.insert(name.clone());
         let place = (name.clone(), environment.clone());
         match (report.in_turn, self.queue.turn_of(&place)) {
-            (true, None) => self.queue.adopt(place, app.row.start_seq, timeout, now.mono),
+            (true, None) => {
+                let start = app.row.placement(environment).map_or(Seq(0), |placement| placement.start_seq);
+                self.queue.adopt(place, start, timeout, now.mono);
+            }
             (false, Some(start)) if report.intent_seq >= start => self.queue.finish(&place, start, now.mono),
             _ => {}
         }
@@ -235,68 +289,11 @@ impl Fleet {
         Some(self.event(now, kind, (Some(app), Some(environment)), message, None))
     }
 
-    /// Ends the operations that the reports answer, and notes how far the others are.
-    pub(super) fn judge_operations(&mut self, now: Now, name: &AppId) -> Vec<Change> {
-        let operations = self.ledger.active_of(name);
-        let mut changes = Vec::new();
-        for operation in operations {
-            let id = operation.view.id;
-            match self.progress_of(name, &operation) {
-                Progress::At(status) => self.ledger.advance(id, status),
-                Progress::Done => changes.extend(self.ledger.end(id, OperationStatus::Done, None, now)),
-                Progress::Failed(why) => changes.extend(self.ledger.end(id, OperationStatus::Failed, Some(why), now)),
-            }
-        }
-        changes
-    }
-
-    fn progress_of(&self, name: &AppId, operation: &OperationRow) -> Progress {
-        let Some(app) = self.apps.get(name) else { return Progress::At(OperationStatus::Accepted) };
-        let mut least: Option<OperationStatus> = None;
-        let mut failed = None;
-        for environment in &operation.view.environments {
-            let Some(placed) = app.placed.get(environment) else { continue };
-            let report = placed.report.as_deref();
-            let heard = self.places.get(environment).is_some_and(|place| place.available);
-            let one = match (wants_run(operation), report) {
-                (true, Some(report)) => run_progress(operation, report),
-                (false, Some(report)) => stop_progress(operation, report),
-                (true, None) => Progress::At(OperationStatus::Accepted),
-                (false, None) if heard && placed.sent.is_none() => Progress::Done,
-                (false, None) => Progress::At(OperationStatus::Accepted),
-            };
-            let status = match one {
-                Progress::Done => OperationStatus::Done,
-                Progress::Failed(why) => {
-                    failed.get_or_insert(why);
-                    OperationStatus::Done
-                }
-                Progress::At(OperationStatus::Accepted) => {
-                    let place = (name.clone(), environment.clone());
-                    match (self.queue.is_waiting(&place), placed.sent) {
-                        (true, _) => OperationStatus::Queued,
-                        (_, Some(_)) => OperationStatus::Sent,
-                        _ => OperationStatus::Accepted,
-                    }
-                }
-                Progress::At(status) => status,
-            };
-            least = Some(least.map_or(status, |least| least.min(status)));
-        }
-        // A removal ends with its last report, not by a phase.
-        let removing = operation.view.action == ActionKind::Remove;
-        match (least, failed) {
-            (Some(OperationStatus::Done), _) if removing => Progress::At(OperationStatus::Started),
-            (Some(OperationStatus::Done), None) => Progress::Done,
-            (Some(OperationStatus::Done), Some(why)) => Progress::Failed(why),
-            (Some(status), _) => Progress::At(status),
-            (None, _) => Progress::At(OperationStatus::Accepted),
-        }
-    }
-
-    fn removed(&mut self, now: Now, environment: &EnvironmentName, name: &AppId) -> Vec<Change> {
+    pub(super) fn removed(&mut self, now: Now, environment: &EnvironmentName, name: &AppId) -> Vec<Change> {
         let Some(app) = self.apps.get_mut(name) else { return Vec::new() };
-        let AppLife::Removing { purge_data } = app.row.life else { return Vec::new() };
+        let AppLife::Removing { purge_data } = app.row.life else {
+            return self.left(now, environment, name);
+        };
         if let Some(placed) = app.placed.get_mut(environment) {
             placed.report = None;
             placed.sent = None;
@@ -324,6 +321,24 @@ impl Fleet {
         changes
     }
 
+    /// An app has left an environment that its spec names no more.
+    fn left(&mut self, now: Now, environment: &EnvironmentName, name: &AppId) -> Vec<Change> {
+        let Some(app) = self.apps.get_mut(name) else { return Vec::new() };
+        if !app.row.placement(environment).is_some_and(|placement| placement.leaving) {
+            return Vec::new();
+        }
+        app.row.placements.retain(|placement| placement.environment != *environment);
+        app.placed.remove(environment);
+        let row = app.row.clone();
+        self.queue.cancel(&(name.clone(), environment.clone()));
+        self.unpublished.insert((environment.clone(), name.clone()));
+        self.unsettled.insert(name.clone());
+        self.touched.apps.insert(name.clone());
+        let message = format!("{name} has left {environment}; its data there was kept");
+        let event = self.event(now, "app_left", (Some(name), Some(environment)), message, None);
+        vec![Change::App(Box::new(row)), event]
+    }
+
     /// Only the order that still waits for its answer can be refused: a word on an older one must not end a newer turn.
     fn refused(&mut self, now: Now, environment: &EnvironmentName, name: &AppId, intent_seq: Seq, why: Refusal) {
         let timeout = self.turn_timeout(name, environment);
@@ -335,40 +350,9 @@ impl Fleet {
         placed.sent = None;
         let place = (name.clone(), environment.clone());
         match why {
-            Refusal::Stale => self.queue.cancel(&place),
+            Refusal::Stale | Refusal::Foreign => self.queue.cancel(&place),
             Refusal::Late | Refusal::Busy => self.queue.give_back(&place, app.priority, timeout, now, BUSY_PAUSE),
         }
         self.unsettled.insert(name.clone());
-    }
-}
-
-enum Progress {
-    At(OperationStatus),
-    Done,
-    Failed(String),
-}
-
-fn run_progress(operation: &OperationRow, report: &InstanceReport) -> Progress {
-    if report.run.seq < operation.start_seq {
-        // Taken up, but the former life is still being stopped.
-        let taken = report.intent_seq >= operation.start_seq;
-        return Progress::At(if taken { OperationStatus::Started } else { OperationStatus::Accepted });
-    }
-    let why = || report.reason.as_ref().map_or_else(|| "it is stopped".to_string(), ToString::to_string);
-    match report.phase {
-        Phase::Running => Progress::Done,
-        Phase::Failed => Progress::Failed(why()),
-        Phase::Stopped => Progress::Failed(why()),
-        _ => Progress::At(OperationStatus::Started),
-    }
-}
-
-fn stop_progress(operation: &OperationRow, report: &InstanceReport) -> Progress {
-    if report.intent_seq < operation.view.seq {
-        return Progress::At(OperationStatus::Accepted);
-    }
-    match report.phase {
-        Phase::Stopped | Phase::Failed => Progress::Done,
-        _ => Progress::At(OperationStatus::Started),
     }
 }

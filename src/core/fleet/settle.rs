@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use crate::fleet::{Fleet, Sent, Settled};
+use crate::fleet::{App, Fleet, IntentNote, Sent, Settled};
+use crate::id::Seq;
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
-use crate::order::{Goal, Order, RunGoal, Turn};
+use crate::order::{Goal, InstanceReport, Order, RunGoal, Turn};
 use crate::phase::Phase;
-use crate::record::AppLife;
+use crate::record::{AppLife, Change, GrantRow, PlacementRow};
 use crate::time::Now;
+use crate::view::Presence;
 
 /// What one instance needs.
 enum Need {
@@ -21,6 +23,7 @@ impl Fleet {
     /// Derives what is to be done: requests for turns, grants, orders. Safe to call at any time, as often as one likes.
     pub fn settle(&mut self, now: Now) -> Settled {
         let mut settled = Settled { changes: self.ledger.expire(now), ..Settled::default() };
+        settled.changes.extend(self.watch_leases(now));
         for (app, environment) in self.queue.expire(now.mono) {
             let message = format!("the start turn of {app} ended by its deadline");
             let change = self.event(now, "turn_expired", (Some(&app), Some(&environment)), message, None);
@@ -33,19 +36,71 @@ impl Fleet {
         }
         while let Some(grant) = self.next_grant(now) {
             let (app, environment) = grant.place;
-            let goal = self.run_goal(&app, Some(Turn { accept_by: limits::ACCEPT_BY }));
+            settled.urgent.extend(self.keep_grant(&app, &environment, grant.start));
+            let goal = self.run_goal(&app, &environment, Some(turn(grant.number)));
             settled.orders.extend(goal.and_then(|goal| self.order(now, &app, &environment, goal)));
             settled.changes.extend(self.judge_operations(now, &app));
             self.touched.apps.insert(app);
         }
+        self.end_turns(&mut settled);
+        self.note_intents(&mut settled);
         settled
     }
 
+    /// A turn of an app with several environments outlives the entry that granted it.
+    fn keep_grant(&mut self, app: &AppId, environment: &EnvironmentName, start_seq: Seq) -> Option<Change> {
+        self.apps.get(app).filter(|app| app.row.placements.len() > 1)?;
+        let row = GrantRow { app: app.clone(), environment: environment.clone(), start_seq };
+        self.grants.insert(app.clone(), row.clone());
+        Some(Change::Grant(row))
+    }
+
+    fn end_turns(&mut self, settled: &mut Settled) {
+        for ((app, environment), number) in self.queue.take_ended() {
+            let still = self.queue.turn_of(&(app.clone(), environment.clone())).is_some();
+            if !still && self.grants.get(&app).is_some_and(|grant| grant.environment == environment) {
+                self.grants.remove(&app);
+                settled.changes.push(Change::GrantEnd(app.clone()));
+            }
+            if !self.is_local(&environment) {
+                settled.ended_turns.push((app, number));
+            }
+        }
+    }
+
+    /// What should be, for those environments that read it from elsewhere.
+    fn note_intents(&mut self, settled: &mut Settled) {
+        for (environment, app) in std::mem::take(&mut self.unpublished) {
+            if !self.is_local(&environment) {
+                let order = self.intent_order(&environment, &app);
+                settled.intents.push(IntentNote { environment, app, order });
+            }
+        }
+    }
+
+    /// An order without a turn: what should be, for whoever missed the orders.
+    fn intent_order(&self, environment: &EnvironmentName, name: &AppId) -> Option<Order> {
+        let app = self.living(name)?;
+        let placement = app.row.placement(environment)?;
+        let goal = match app.row.life {
+            AppLife::Removing { purge_data } => Goal::Remove { purge_data },
+            _ if placement.leaving => Goal::Remove { purge_data: false },
+            _ if placement.intent.wants_running() => self.run_goal(name, environment, None)?,
+            _ => Goal::Stop,
+        };
+        let (generation, intent_seq) = (app.row.generation, app.row.intent_seq);
+        Some(Order { app: name.clone(), reign: self.standing.reign.clone(), generation, intent_seq, goal })
+    }
+
     fn next_grant(&mut self, now: Now) -> Option<crate::admission::Grant> {
-        let places = &self.places;
+        if self.read_only.is_some() {
+            return None;
+        }
+        let (places, local, deaf) = (&self.places, self.standing.local.as_ref(), self.deaf.is_some());
         self.queue.grant(now.mono, |environment| {
-            let place = places.get(environment).filter(|place| place.available)?;
-            Some(place.registration.concurrent_starts)
+            let place = places.get(environment).filter(|place| !place.draining)?;
+            let is_there = place.lease.presence(now.mono, deaf) == Presence::Available && !deaf;
+            (is_there || local == Some(environment)).then_some(place.registration.concurrent_starts)
         })
     }
 
@@ -66,7 +121,7 @@ impl Fleet {
         let environments: Vec<EnvironmentName> = app.placed.keys().cloned().collect();
         for environment in environments {
             let place = (name.clone(), environment.clone());
-            match self.need(name, &environment) {
+            match self.need(now, name, &environment) {
                 Need::Nothing => {
                     if self.queue.is_waiting(&place) {
                         self.queue.cancel(&place);
@@ -75,14 +130,15 @@ impl Fleet {
                 Need::Turn => {
                     let timeout = self.turn_timeout(name, &environment);
                     let Some(app) = self.apps.get(name) else { continue };
-                    match self.queue.turn_of(&place) {
+                    let wanted = app.row.placement(&environment).map_or(Seq(0), |placement| placement.start_seq);
+                    match self.queue.turn_of(&place).zip(self.queue.turn_number(&place)) {
                         // The turn is there and the order was lost: it is sent again in the same turn.
-                        Some(start) if start == app.row.start_seq => {
-                            let goal = self.run_goal(name, Some(Turn { accept_by: limits::ACCEPT_BY }));
+                        Some((start, number)) if start == wanted => {
+                            let goal = self.run_goal(name, &environment, Some(turn(number)));
                             settled.orders.extend(goal.and_then(|goal| self.order(now, name, &environment, goal)));
                         }
                         // A turn for an earlier start goes on until its report; the new start waits behind it.
-                        _ => self.queue.request(place, app.row.start_seq, app.priority, timeout, now),
+                        _ => self.queue.request(place, wanted, app.priority, timeout, now),
                     }
                 }
                 Need::Order(goal) => {
@@ -98,32 +154,41 @@ impl Fleet {
         self.touched.apps.insert(name.clone());
     }
 
-    fn need(&self, name: &AppId, environment: &EnvironmentName) -> Need {
-        let (Some(app), Some(place)) = (self.apps.get(name), self.places.get(environment)) else {
+    fn need(&self, now: Now, name: &AppId, environment: &EnvironmentName) -> Need {
+        let Some(app) = self.apps.get(name).filter(|_| self.read_only.is_none()) else { return Need::Nothing };
+        let (Some(placed), Some(placement)) = (app.placed.get(environment), app.row.placement(environment)) else {
             return Need::Nothing;
         };
-        let Some(placed) = app.placed.get(environment).filter(|_| place.available) else { return Need::Nothing };
+        if !self.is_there(now, environment) {
+            // What waits for a silent environment keeps its place in the queue.
+            return match placement.intent.wants_running() && placed.sent.is_none() && !app.has_begun(placement) {
+                true => Need::Turn,
+                false => Need::Nothing,
+            };
+        }
         let report = placed.report.as_deref();
         let answered = report.is_some_and(|report| report.intent_seq >= app.row.intent_seq);
         let sent = placed.sent.filter(|sent| sent.intent_seq >= app.row.intent_seq);
-        if let AppLife::Removing { purge_data } = app.row.life {
+        let removal = match app.row.life {
+            AppLife::Removing { purge_data } => Some(purge_data),
+            _ => placement.leaving.then_some(false),
+        };
+        if let Some(purge_data) = removal {
             return match placed.gone || answered || sent.is_some() {
                 true => Need::Nothing,
                 false => Need::Order(Goal::Remove { purge_data }),
             };
         }
-        if app.row.intent.wants_running() {
-            let taken = report
-                .is_some_and(|report| report.run.seq >= app.row.start_seq || report.intent_seq >= app.row.start_seq);
-            if !taken {
-                return match sent.is_some_and(|sent| sent.with_turn) {
+        if placement.intent.wants_running() {
+            if !app.has_begun(placement) {
+                return match sent.is_some_and(|sent| sent.with_turn) || self.must_wait(now, app, placement) {
                     true => Need::Nothing,
                     false => Need::Turn,
                 };
             }
             return match answered || sent.is_some() {
                 true => Need::Nothing,
-                false => self.run_goal(name, None).map_or(Need::Nothing, Need::Order),
+                false => self.run_goal(name, environment, None).map_or(Need::Nothing, Need::Order),
             };
         }
         // An instance that this environment never had needs no order to be stopped, unless one to run is under way.
@@ -136,10 +201,26 @@ impl Fleet {
         }
     }
 
-    fn run_goal(&self, name: &AppId, turn: Option<Turn>) -> Option<Goal> {
+    /// A new place waits until every older one knows that it is not the only one any more, or has let go.
+    fn must_wait(&self, now: Now, app: &App, placement: &PlacementRow) -> bool {
+        let older = app.row.placements.iter().filter(|other| other.since < placement.since || other.leaving);
+        older.filter(|other| other.environment != placement.environment).any(|other| {
+            if other.leaving {
+                return true;
+            }
+            let report = app.placed.get(&other.environment).and_then(|placed| placed.report.as_ref());
+            match report {
+                Some(report) => report.intent_seq < placement.since,
+                None => self.places.contains_key(&other.environment) && !self.is_there(now, &other.environment),
+            }
+        })
+    }
+
+    fn run_goal(&self, name: &AppId, environment: &EnvironmentName, turn: Option<Turn>) -> Option<Goal> {
         let row = &self.apps.get(name)?.row;
         let (spec, jwt) = (row.spec.clone(), row.jwt.clone());
-        Some(Goal::Run(RunGoal { start_seq: row.start_seq, spec, jwt, turn }))
+        let start_seq = row.placement(environment)?.start_seq;
+        Some(Goal::Run(RunGoal { start_seq, spec, jwt, turn }))
     }
 
     /// Makes an order and notes that it waits for an answer.
@@ -150,7 +231,7 @@ impl Fleet {
         environment: &EnvironmentName,
         goal: Goal,
     ) -> Option<(EnvironmentName, Order)> {
-        let epoch = self.epoch;
+        let reign = self.standing.reign.clone();
         let app = self.apps.get_mut(name)?;
         let placed = app.placed.get_mut(environment)?;
         let with_turn = matches!(&goal, Goal::Run(goal) if goal.turn.is_some());
@@ -158,7 +239,7 @@ impl Fleet {
         placed.sent = Some(sent);
         self.unanswered.insert((resend_at(sent), name.clone(), environment.clone()));
         let (generation, intent_seq) = (app.row.generation, app.row.intent_seq);
-        Some((environment.clone(), Order { app: name.clone(), epoch, generation, intent_seq, goal }))
+        Some((environment.clone(), Order { app: name.clone(), reign, generation, intent_seq, goal }))
     }
 
     /// How long a turn may last: stopping the former life, every hook, and the last moment of readiness.
@@ -167,6 +248,19 @@ impl Fleet {
         let place = self.places.get(environment);
         let summary = runtime.zip(place).and_then(|(runtime, place)| place.registration.runtimes.get(runtime));
         summary.map_or(limits::START_TIMEOUT, |summary| summary.turn_timeout) + limits::ACCEPT_BY
+    }
+}
+
+fn turn(number: u64) -> Turn {
+    Turn { accept_by: limits::ACCEPT_BY, number }
+}
+
+impl App {
+    /// Its worker has taken up the start that was asked for.
+    fn has_begun(&self, placement: &PlacementRow) -> bool {
+        let report = self.placed.get(&placement.environment).and_then(|placed| placed.report.as_deref());
+        let begun = |r: &InstanceReport| r.run.seq >= placement.start_seq || r.intent_seq >= placement.start_seq;
+        report.is_some_and(begun)
     }
 }
 

@@ -4,19 +4,21 @@ use crate::fleet::{App, Fleet};
 use crate::id::OperationId;
 use crate::name::{AppId, EnvironmentName};
 use crate::phase::{Phase, Status};
-use crate::record::AppLife;
-use crate::view::{AppView, EnvironmentView, InstanceView, OperationView, QueueView};
+use crate::record::{AppLife, PlacementRow};
+use crate::time::Now;
+use crate::view::{AppView, EnvironmentView, InstanceView, OperationView, Presence, QueueView};
 
 impl Fleet {
     /// One app; `None` if it is not there (any more).
-    pub fn app_view(&self, name: &AppId) -> Option<AppView> {
+    pub fn app_view(&self, now: Now, name: &AppId) -> Option<AppView> {
         let app = self.living(name)?;
+        let placements = app.row.placements.iter();
         let instances: Vec<InstanceView> =
-            app.row.spec.environments.iter().map(|environment| self.instance_view(name, app, environment)).collect();
+            placements.map(|placement| self.instance_view(now, name, app, placement)).collect();
         Some(AppView {
             spec: app.row.spec.clone(),
             generation: app.row.generation,
-            intent: app.row.intent,
+            intent: app.row.intent(),
             intent_seq: app.row.intent_seq,
             status: Status::summary(instances.iter().map(|instance| instance.status)),
             removing: app.row.life != AppLife::Kept,
@@ -26,9 +28,10 @@ impl Fleet {
         })
     }
 
-    fn instance_view(&self, name: &AppId, app: &App, environment: &EnvironmentName) -> InstanceView {
+    fn instance_view(&self, now: Now, name: &AppId, app: &App, placement: &PlacementRow) -> InstanceView {
+        let environment = &placement.environment;
         let placed = app.placed.get(environment).cloned().unwrap_or_default();
-        let available = self.places.get(environment).is_some_and(|place| place.available);
+        let available = self.presence(now, environment) == Presence::Available;
         let waits = self.queue.is_waiting(&(name.clone(), environment.clone()));
         let granted = self.queue.turn_of(&(name.clone(), environment.clone())).is_some();
         let status = match placed.report.as_ref().map(|report| report.phase) {
@@ -40,6 +43,8 @@ impl Fleet {
         InstanceView {
             environment: environment.clone(),
             status,
+            intent: placement.intent,
+            leaving: placement.leaving,
             since: placed.report.as_ref().map_or(app.row.created_at, |report| report.since),
             report: placed.report,
             observed_at: placed.heard.wall,
@@ -53,23 +58,32 @@ impl Fleet {
     }
 
     /// Every environment.
-    pub fn environment_views(&self) -> Vec<EnvironmentView> {
+    pub fn environment_views(&self, now: Now) -> Vec<EnvironmentView> {
         let placed_in = |name: &EnvironmentName| {
             let living = self.apps.values().filter(|app| app.row.life != AppLife::Removed);
-            living.filter(|app| app.row.spec.environments.contains(name)).count()
+            living.filter(|app| app.placed.contains_key(name)).count()
         };
         let view = |(name, place): (&EnvironmentName, &super::Place)| EnvironmentView {
             registration: place.registration.clone(),
             heard_at: place.heard.wall,
             heard: place.heard.mono,
-            available: place.available,
+            presence: self.presence_of(now, name, place),
+            draining: place.draining,
+            is_local: self.is_local(name),
+            proxy: place.proxy.clone(),
             instances: placed_in(name),
         };
         self.places.iter().map(view).collect()
     }
 
     /// The start queue in the order of service.
-    pub fn queue_view(&self) -> Vec<QueueView> {
-        self.queue.view()
+    pub fn queue_view(&self, now: Now) -> Vec<QueueView> {
+        let mut views = self.queue.view();
+        for view in views.iter_mut().filter(|view| !self.is_there(now, &view.environment)) {
+            // Nobody can say when a silent environment is back.
+            view.eta_ms = None;
+            view.waits_for = format!("environment {}", view.environment);
+        }
+        views
     }
 }

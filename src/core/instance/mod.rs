@@ -15,6 +15,7 @@
 //! order was given (`fleet`).
 
 mod end;
+mod local;
 mod repair;
 mod recover;
 mod start;
@@ -143,6 +144,9 @@ impl Instance {
             reason: None,
             restarts: 0,
             last_log: Vec::new(),
+            turn: 0,
+            local: None,
+            shelved: None,
         })
     }
 
@@ -217,6 +221,7 @@ impl Instance {
     pub(crate) fn take_goal(&mut self, ctx: &mut Context<'_>, goal: LedgerGoal, start: bool) {
         let wants_run = matches!(goal, LedgerGoal::Run(_));
         self.row.goal = goal;
+        (self.row.local, self.row.shelved) = (None, None);
         self.changed = true;
         if wants_run && start {
             self.start_or_restart(ctx);
@@ -341,6 +346,7 @@ impl Instance {
             progress: self.progress.clone(),
             last_log: row.last_log.clone(),
             notes: self.notes.clone(),
+            local: row.local.clone(),
         }))
     }
 }

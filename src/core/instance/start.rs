@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::{Effect, VersionQuestion, Watch};
-use crate::id::Run;
 use crate::launch::{Launch, Question};
 use crate::limits;
 use crate::observation::{Answer, HookFailure, Identity, SpawnFailure, SpawnFailureKind};
@@ -24,7 +23,7 @@ impl Instance {
     /// A fresh start, as ordered: the slate is clean.
     pub(super) fn begin(&mut self, ctx: &mut Context<'_>) {
         let LedgerGoal::Run(goal) = &self.row.goal else { return };
-        self.row.run = Run { seq: goal.start_seq, attempt: 0 };
+        self.row.run = self.next_run(goal.start_seq);
         self.row.restarts = 0;
         self.row.reason = None;
         self.row.last_log.clear();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::command::{Action, Command, Verdict};
 use crate::effect::Effect;
 use crate::environment::{Environment, Input, Settings};
-use crate::fleet::Fleet;
-use crate::id::{Epoch, OperationId, Seq};
+use crate::fleet::{Fleet, Standing};
+use crate::id::{EntryId, OperationId, Reign, Seq};
 use crate::intent::Intent;
 use crate::launch::Places;
 use crate::limits;
@@ -285,7 +285,7 @@ impl Sim {
         self.world.reboot();
         // What a reboot brings back is the start mode's to say.
         for (name, row) in &self.disk.apps {
-            let stays = row.intent == Intent::Run && row.spec.start_mode == StartMode::WithSupervisor;
+            let stays = row.intent() == Intent::Run && row.spec.start_mode == StartMode::WithSupervisor;
             if let Some(wanted) = self.wanted.get_mut(name)
                 && !stays
             {
@@ -309,10 +309,19 @@ impl Sim {
             version: "0".into(),
             boot: self.world.boot_id(),
             adapter: self.adapter(),
+            host: "sim".into(),
+            url: None,
+            proxy_url: None,
+            capacity: None,
         };
         let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
-        let mut environment = Environment::new(settings, recipes, recovered.instances.clone());
-        let fleet = Fleet::new(Epoch(1), recovered, self.now);
+        let mut environment =
+            Environment::new(settings, recipes, recovered.instances.clone(), recovered.follows.clone());
+        let epoch = recovered.epoch.next();
+        self.disk.commit(vec![Change::Reign(epoch)]);
+        let entry = EntryId::parse("sim").expect("a literal ID");
+        let standing = Standing { reign: Reign { epoch, entry }, local: Some(environment_name()) };
+        let fleet = Fleet::new(standing, recovered, self.now);
         let (alive, strays) = self.world.adopt(self.now.mono, &environment.expected_lives());
         let effects = environment.recover(self.now, alive, strays, same_boot);
         let hello = environment.hello();
@@ -364,7 +373,7 @@ impl Sim {
         }
         self.disk.commit(changes);
         let settled = daemon.fleet.settle(now);
-        self.disk.commit(settled.changes);
+        self.disk.commit(settled.urgent.into_iter().chain(settled.changes).collect());
         let orders: Vec<Order> = settled.orders.into_iter().map(|(_, order)| order).collect();
         for order in orders {
             // Some are lost on the way, some arrive twice.
@@ -476,7 +485,7 @@ impl Sim {
         for (name, row) in &self.disk.apps {
             let alive = self.world.processes.values().filter(|process| process.app == *name).count();
             let phase = self.disk.instances.get(name).map(|row| row.phase);
-            let wants = row.intent.wants_running() && row.life == AppLife::Kept;
+            let wants = row.intent().wants_running() && row.life == AppLife::Kept;
             let right = match (wants, phase) {
                 (true, Some(Phase::Running)) => alive == 1,
                 (true, Some(Phase::Failed | Phase::Stopped)) => alive == 0,
@@ -484,13 +493,13 @@ impl Sim {
                 (false, _) => alive == 0,
             };
             if !right {
-                return Err(format!("{name}: intent {:?}, phase {phase:?}, {alive} processes", row.intent));
+                return Err(format!("{name}: intent {:?}, phase {phase:?}, {alive} processes", row.intent()));
             }
             seen.running += alive;
             if let Some((seq, run)) = self.wanted.get(name)
-                && *run != row.intent.wants_running()
+                && *run != row.intent().wants_running()
             {
-                return Err(format!("{name}: command {seq} wants run={run}, the intent is {:?}", row.intent));
+                return Err(format!("{name}: command {seq} wants run={run}, the intent is {:?}", row.intent()));
             }
         }
         Ok(seen)

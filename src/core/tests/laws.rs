@@ -9,8 +9,8 @@ use std::time::Duration;
 use nbs_core::command::{Action, Command, Verdict};
 use nbs_core::effect::Effect;
 use nbs_core::environment::{Environment, Input, Settings};
-use nbs_core::fleet::Fleet;
-use nbs_core::id::{Epoch, Generation, OperationId, Run, Seq};
+use nbs_core::fleet::{Fleet, Standing};
+use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Run, Seq};
 use nbs_core::launch::Places;
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::observation::{Answer, Fact, Identity, Observation, SpawnFailure, SpawnFailureKind};
@@ -89,8 +89,20 @@ fn environment() -> Environment {
         version: "1".into(),
         boot: "boot".into(),
         adapter: Adapter::Process,
+        host: "host".into(),
+        url: None,
+        proxy_url: None,
+        capacity: None,
     };
-    Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe()))]), Vec::new())
+    Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe()))]), Vec::new(), None)
+}
+
+fn reign() -> Reign {
+    Reign { epoch: Epoch(1), entry: EntryId::parse("entry").unwrap() }
+}
+
+fn standing() -> Standing {
+    Standing { reign: reign(), local: Some(EnvironmentName::parse("local").unwrap()) }
 }
 
 fn order(n: u8, seq: u64, kind: u8) -> Order {
@@ -101,10 +113,10 @@ fn order(n: u8, seq: u64, kind: u8) -> Order {
             start_seq: Seq(seq),
             spec: Arc::new(spec(n)),
             jwt: SecretText::new(""),
-            turn: Some(Turn { accept_by: Duration::from_secs(10) }),
+            turn: Some(Turn { accept_by: Duration::from_secs(10), number: seq }),
         }),
     };
-    Order { app: app(n), epoch: Epoch(1), generation: Generation(1), intent_seq: Seq(seq), goal }
+    Order { app: app(n), reign: reign(), generation: Generation(1), intent_seq: Seq(seq), goal }
 }
 
 fn fact(kind: u8) -> Fact {
@@ -180,7 +192,7 @@ proptest! {
     fn what_is_taken_back_or_denied_changed_nothing(
         steps in prop::collection::vec((0u8..4, 0u8..7, any::<bool>()), 1..80),
     ) {
-        let mut fleet = Fleet::new(Epoch(1), Recovered::default(), now(0));
+        let mut fleet = Fleet::new(standing(), Recovered::default(), now(0));
         fleet.observe(now(0), &local(), environment().hello(), &mut || OperationId(0));
         fleet.settle(now(0));
         let mut ids = 1;
@@ -206,7 +218,7 @@ proptest! {
     /// Of several accepted commands the last one decides what should be, and each ends in at most one way.
     #[test]
     fn the_last_accepted_command_decides(steps in prop::collection::vec((0u8..2, 0u8..7), 1..60)) {
-        let mut fleet = Fleet::new(Epoch(1), Recovered::default(), now(0));
+        let mut fleet = Fleet::new(standing(), Recovered::default(), now(0));
         fleet.observe(now(0), &local(), environment().hello(), &mut || OperationId(0));
         let mut wanted: BTreeMap<AppId, bool> = BTreeMap::new();
         let mut ended: BTreeMap<OperationId, OperationStatus> = BTreeMap::new();
@@ -234,7 +246,7 @@ proptest! {
                 }
             }
             for (name, run) in &wanted {
-                let view = fleet.app_view(name);
+                let view = fleet.app_view(at, name);
                 prop_assert!(view.is_none_or(|view| view.intent.wants_running() == *run));
             }
         }
@@ -253,7 +265,7 @@ fn check_effects(effects: &[Effect]) -> Result<(), TestCaseError> {
 }
 
 fn command(fleet: &Fleet, n: u8, kind: u8, id: u128) -> Command {
-    let generation = fleet.app_view(&app(n)).map_or(Generation(1), |view| view.generation);
+    let generation = fleet.app_view(now(0), &app(n)).map_or(Generation(1), |view| view.generation);
     let action = match kind {
         0 => {
             let start_mode = StartMode::ALL[n as usize % 3];
@@ -276,7 +288,7 @@ fn command(fleet: &Fleet, n: u8, kind: u8, id: u128) -> Command {
 
 /// Everything that readers can see, and the queue.
 fn snapshot(fleet: &Fleet, ids: u128) -> String {
-    let apps: Vec<_> = (0..4).map(|n| fleet.app_view(&app(n))).collect();
+    let apps: Vec<_> = (0..4).map(|n| fleet.app_view(now(0), &app(n))).collect();
     let operations: Vec<_> = (0..ids).map(|id| fleet.operation_view(OperationId(id))).collect();
-    format!("{apps:?}{operations:?}{:?}", fleet.queue_view())
+    format!("{apps:?}{operations:?}{:?}", fleet.queue_view(now(0)))
 }

@@ -1,0 +1,152 @@
+//! Which environments are there: signs of life, time without Redis, and what follows from silence.
+//!
+//! An environment of the daemon itself is always there. Silence changes what is shown and who gets turns; it never ends a
+//! turn and never touches an intent.
+
+use crate::fleet::{Fleet, Place};
+use crate::id::{Epoch, Reign};
+use crate::name::{AppId, EnvironmentName};
+use crate::record::Change;
+use crate::time::Now;
+use crate::view::Presence;
+
+/// What carries orders and reports between hosts, as the entry finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bus {
+    /// It works, and this entry reigns.
+    Up,
+    /// It does not.
+    Down,
+    /// It lost what it held: what should be is to be told again.
+    Wiped,
+    /// Another entry reigns; the text says which and what to do.
+    Fenced(String),
+    /// It has seen this entry at a later reign than the record knows: the record is an older copy.
+    Ahead(Epoch),
+}
+
+impl Fleet {
+    /// Takes note of how the bus is.
+    pub fn bus(&mut self, now: Now, bus: Bus) -> Vec<Change> {
+        match bus {
+            Bus::Up => {
+                self.read_only = None;
+                let deaf = self.deaf.take().is_some();
+                for place in self.places.values_mut() {
+                    place.lease.listen(now.mono, deaf);
+                }
+                self.unsettle_all();
+                Vec::new()
+            }
+            Bus::Down => {
+                self.deaf.get_or_insert(now.mono);
+                Vec::new()
+            }
+            Bus::Wiped => {
+                self.publish_all();
+                self.unsettle_all();
+                Vec::new()
+            }
+            Bus::Fenced(why) => {
+                self.read_only = Some(why);
+                Vec::new()
+            }
+            Bus::Ahead(epoch) => {
+                if epoch < self.standing.reign.epoch {
+                    return Vec::new();
+                }
+                self.standing.reign.epoch = epoch.next();
+                self.publish_all();
+                self.unsettle_all();
+                vec![Change::Reign(self.standing.reign.epoch)]
+            }
+        }
+    }
+
+    /// The present reign.
+    pub fn reign(&self) -> &Reign {
+        &self.standing.reign
+    }
+
+    /// Why this entry may not decide, if so.
+    pub fn read_only(&self) -> Option<&str> {
+        self.read_only.as_deref()
+    }
+
+    /// Whether the entry's gateway reached the environment's own.
+    pub fn proxied(&mut self, environment: &EnvironmentName, result: Result<(), String>) {
+        if let Some(place) = self.places.get_mut(environment)
+            && place.proxy.as_ref() != Some(&result)
+        {
+            place.proxy = Some(result);
+            self.touched.environments = true;
+        }
+    }
+
+    /// Everything that should be is to be told again, to environments that are not the entry's own.
+    pub fn publish_all(&mut self) {
+        let all = self.apps.iter().flat_map(|(name, app)| {
+            app.row.placements.iter().map(move |placement| (placement.environment.clone(), name.clone()))
+        });
+        self.unpublished.extend(all);
+    }
+
+    pub(super) fn presence(&self, now: Now, environment: &EnvironmentName) -> Presence {
+        let Some(place) = self.places.get(environment) else { return Presence::Awaited };
+        self.presence_of(now, environment, place)
+    }
+
+    pub(super) fn presence_of(&self, now: Now, environment: &EnvironmentName, place: &Place) -> Presence {
+        match self.is_local(environment) {
+            true => Presence::Available,
+            false => place.lease.presence(now.mono, self.deaf.is_some()),
+        }
+    }
+
+    /// Whether orders reach it.
+    pub(super) fn is_there(&self, now: Now, environment: &EnvironmentName) -> bool {
+        self.places.contains_key(environment)
+            && self.presence(now, environment) == Presence::Available
+            && (self.is_local(environment) || self.deaf.is_none())
+    }
+
+    /// Says what changed by time alone.
+    pub(super) fn watch_leases(&mut self, now: Now) -> Vec<Change> {
+        let mut changed = Vec::new();
+        for (name, place) in &self.places {
+            let presence = self.presence_of(now, name, place);
+            if presence != place.told {
+                changed.push((name.clone(), place.told, presence));
+            }
+        }
+        let mut changes = Vec::new();
+        for (name, before, presence) in changed {
+            if let Some(place) = self.places.get_mut(&name) {
+                place.told = presence;
+            }
+            self.touch_environment(&name);
+            let (kind, message) = match (before, presence) {
+                (_, Presence::Silent) => {
+                    ("environment_lost", format!("environment {name} is silent; what runs there runs on, unseen"))
+                }
+                (Presence::Silent, Presence::Available) => ("environment_back", format!("environment {name} is back")),
+                _ => continue,
+            };
+            changes.push(self.event(now, kind, (None, Some(&name)), message, None));
+        }
+        changes
+    }
+
+    /// The views of an environment and of every app in it are other than before.
+    pub(super) fn touch_environment(&mut self, environment: &EnvironmentName) {
+        self.touched.environments = true;
+        let placed = self.apps.iter().filter(|(_, app)| app.placed.contains_key(environment));
+        let names: Vec<AppId> = placed.map(|(name, _)| name.clone()).collect();
+        self.touched.apps.extend(names.iter().cloned());
+        self.unsettled.extend(names);
+    }
+
+    fn unsettle_all(&mut self) {
+        self.unsettled.extend(self.apps.keys().cloned());
+    }
+}

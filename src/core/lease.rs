@@ -1,0 +1,90 @@
+//! Whether an environment is there: what a sign of life proves, and for how long.
+//!
+//! An environment is lost when it was not heard for `LEASE_LOST`, by the clock of the one who listens. Time in which the
+//! listener itself could hear nothing (no Redis, or it has just begun) proves nothing and is not counted; what is shown
+//! meanwhile is that nothing is known. Deliberately absent: who may hold the name (the worker's lease in Redis).
+
+use std::time::Duration;
+
+use crate::limits::LEASE_LOST;
+use crate::time::Mono;
+use crate::view::Presence;
+
+/// What is known of one environment's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    proof: Option<Mono>,
+    /// Silence before this moment proves nothing.
+    grace: Mono,
+}
+
+impl Lease {
+    /// Known by name, not heard yet.
+    pub fn awaited(now: Mono) -> Self {
+        Self { proof: None, grace: now.after(LEASE_LOST) }
+    }
+
+    /// It was heard.
+    pub fn hear(&mut self, now: Mono) {
+        self.proof = Some(now);
+    }
+
+    /// The listener can hear again, after a time in which it could not.
+    pub fn listen(&mut self, now: Mono, deaf: bool) {
+        if deaf && self.presence(now, true) != Presence::Silent {
+            self.grace = now.after(LEASE_LOST);
+        }
+    }
+
+    /// Whether it is there. `deaf`: the listener hears nothing at present.
+    pub fn presence(&self, now: Mono, deaf: bool) -> Presence {
+        match self.proof {
+            Some(proof) if now.since(proof) <= LEASE_LOST => Presence::Available,
+            None if deaf || now < self.grace => Presence::Awaited,
+            Some(_) if deaf || now < self.grace => Presence::Unheard,
+            _ => Presence::Silent,
+        }
+    }
+
+    /// When its presence may change by time alone.
+    pub fn next_change(&self, now: Mono) -> Option<Mono> {
+        let end = self.proof.map(|proof| proof.after(LEASE_LOST + Duration::from_millis(1)));
+        [end, Some(self.grace)].into_iter().flatten().filter(|at| *at > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn silence_counts_only_while_somebody_listens() {
+        let mut lease = Lease::awaited(at(0));
+        assert_eq!(lease.presence(at(5), false), Presence::Awaited);
+        assert_eq!(lease.presence(at(14), false), Presence::Silent);
+        lease.hear(at(20));
+        assert_eq!(lease.presence(at(33), false), Presence::Available);
+        assert_eq!(lease.presence(at(34), false), Presence::Silent);
+        assert_eq!(lease.presence(at(34), true), Presence::Unheard);
+        lease.hear(at(40));
+        // Deaf from 42 to 100.
+        assert_eq!(lease.presence(at(60), true), Presence::Unheard);
+        lease.listen(at(100), true);
+        assert_eq!(lease.presence(at(101), false), Presence::Unheard, "it has a whole lease to be heard again");
+        assert_eq!(lease.next_change(at(101)), Some(at(113)));
+        assert_eq!(lease.presence(at(113), false), Presence::Silent);
+    }
+
+    #[test]
+    fn an_outage_of_the_listener_does_not_excuse_who_was_silent_before() {
+        let mut lease = Lease::awaited(at(0));
+        lease.hear(at(1));
+        assert_eq!(lease.presence(at(20), false), Presence::Silent);
+        lease.listen(at(30), false);
+        assert_eq!(lease.presence(at(30), false), Presence::Silent);
+    }
+}
