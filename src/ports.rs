@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use nbs_core::effect::{VersionQuestion, Watch};
-use nbs_core::id::Run;
+use nbs_core::fleet::{Bus, IntentNote};
+use nbs_core::id::{Reign, Run};
 use nbs_core::launch::Launch;
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::observation::{Identity, Observation, SpawnFailure};
-use nbs_core::order::Order;
+use nbs_core::order::{LocalAction, Order, Report};
 use nbs_core::recipe::Adapter;
 use nbs_core::record::{Change, Recovered};
 use nbs_core::signal::Signal;
@@ -34,13 +35,64 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Now;
 }
 
-/// An order with the moment it was sent, by the clock that worker and entry of one daemon share.
+/// An order with the moment it was sent, by the clock of this daemon: what travelled between hosts carries its age.
 #[derive(Debug, Clone)]
 pub struct OrderSlip {
     /// The order.
     pub order: Order,
     /// When it was sent.
     pub sent: Mono,
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone)]
+pub enum Word {
+    /// By the entry, to be done now.
+    Order(OrderSlip),
+    /// What should be, from where the entry keeps it. It starts nothing and is not answered.
+    Intent(Order),
+    /// By somebody on the host itself, past the entry.
+    Local {
+        /// About which app.
+        app: AppId,
+        /// What.
+        action: LocalAction,
+        /// Who.
+        actor: String,
+    },
+    /// Say everything again: `Report::Hello`.
+    Tell,
+}
+
+/// What the entry hears.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// What a worker tells. Whoever passes it on has made sure that it is that worker's.
+    Report(EnvironmentName, Report),
+    /// How what carries orders and reports between hosts is.
+    Bus(Bus),
+    /// Whether the entry's gateway reaches an environment's own.
+    Proxy(EnvironmentName, Result<(), String>),
+}
+
+/// What the entry sends to environments on other hosts.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// To be done now.
+    Order(EnvironmentName, OrderSlip),
+    /// To be kept for those who miss an order.
+    Intent(IntentNote),
+    /// A turn has ended: its start lock may go.
+    TurnEnded {
+        /// Which app.
+        app: AppId,
+        /// Which turn.
+        number: u64,
+    },
+    /// The entry goes on under another epoch.
+    Reign(Reign),
+    /// The environment was forgotten; what is kept for it may go.
+    Forgotten(EnvironmentName),
 }
 
 /// A process that was started.

@@ -14,7 +14,7 @@ use nbs_core::explain::explain;
 use nbs_core::id::Generation;
 use nbs_core::name::AppId;
 use nbs_core::secret::SecretText;
-use nbs_core::view::AppView;
+use nbs_core::view::{AppView, InstanceView, Presence};
 use serde_json::Value;
 
 use super::Admin;
@@ -24,6 +24,7 @@ use super::input::{self, Params, json, path_app};
 use super::page::{At, Filter, Page};
 use super::problem::Problem;
 use crate::entry::FleetView;
+use crate::wire::api::usage::AppUsage;
 use crate::wire::api::app::App;
 use crate::wire::api::cause::Why;
 use crate::wire::api::operation::Operation;
@@ -180,7 +181,7 @@ pub(crate) async fn why(State(admin): State<Admin>, Path(app): Path<String>) -> 
 /// The app's environment that matters most: one that is silent, else the first.
 fn first_silent<'a>(view: &'a FleetView, app: &AppView) -> Option<&'a nbs_core::view::EnvironmentView> {
     let mut all = app.spec.environments.iter().filter_map(|name| view.environments.get(name));
-    let silent = all.clone().find(|environment| !environment.available);
+    let silent = all.clone().find(|environment| environment.presence != Presence::Available);
     silent.or_else(|| all.next()).map(|environment| &**environment)
 }
 
@@ -193,16 +194,17 @@ pub(crate) fn find(admin: &Admin, name: &str) -> Result<(AppId, Arc<AppView>), P
     }
 }
 
-pub(crate) fn usage(admin: &Admin, app: &AppView) -> Option<crate::wire::api::usage::AppUsage> {
-    let alive = app.instances.iter().any(|i| i.report.as_ref().is_some_and(|report| report.pid.is_some()));
-    if alive { admin.usage.app(&app.spec.name) } else { None }
+/// What an instance uses; nothing if it has no process.
+pub(crate) fn usage(admin: &Admin, app: &AppId, instance: &InstanceView) -> Option<AppUsage> {
+    instance.report.as_ref().filter(|report| report.pid.is_some())?;
+    admin.usage.app(&instance.environment, app)
 }
 
 /// An app with its generation as entity tag, which `If-Match` takes.
 fn answer(admin: &Admin, status: StatusCode, app: &AppView, decided: Option<&Decided>) -> Response {
     let view = admin.entry.view();
     let environment = |name: &nbs_core::name::EnvironmentName| view.environments.get(name).map(AsRef::as_ref);
-    let mut shown = App::of(app, usage(admin, app).as_ref(), environment, admin.moment());
+    let mut shown = App::of(app, |instance| usage(admin, &app.spec.name, instance), environment, admin.moment());
     shown.operation = decided.map(|decided| Operation::from(&decided.operation));
     let mut response = json(status, &shown);
     let tag = HeaderValue::from_str(&format!("\"{}\"", app.generation));

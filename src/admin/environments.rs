@@ -42,13 +42,13 @@ pub(crate) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -
     Ok(json(StatusCode::OK, &shown(&admin, environment, &versions(&view))))
 }
 
-/// In this step every environment is this host's own.
 fn shown(admin: &Admin, environment: &EnvironmentView, versions: &Versions) -> Environment {
     let none = BTreeMap::new();
     let versions = versions.get(&environment.registration.environment).unwrap_or(&none);
     let mut shown = Environment::of(environment, versions, admin.moment());
-    shown.capacity = admin.usage.capacity();
-    shown.usage = admin.usage.host();
+    let name = &environment.registration.environment;
+    shown.capacity = admin.usage.capacity(name);
+    shown.usage = admin.usage.host(name);
     shown
 }
 
@@ -84,12 +84,17 @@ pub(crate) async fn usage(
             alive && environment.as_ref().is_none_or(|wanted| *wanted == instance.environment)
         });
         for instance in places.filter(|_| only.as_ref().is_none_or(|only| only == name)) {
-            let usage = admin.usage.app(name);
+            let usage = admin.usage.app(&instance.environment, name);
             let row =
                 |usage| AppUsageRow { app: name.to_string(), environment: instance.environment.to_string(), usage };
             apps.extend(usage.map(row));
         }
     }
-    let list = UsageList { host: admin.usage.host(), capacity: admin.usage.capacity(), apps };
+    let host = environment.or_else(|| Some(view.environments.keys().next()?.clone()));
+    let (capacity, host) = match &host {
+        Some(host) => (admin.usage.capacity(host), admin.usage.host(host)),
+        None => (None, None),
+    };
+    let list = UsageList { host, capacity, apps };
     Ok(json(StatusCode::OK, &list))
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::time::{Now, Wall};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -48,12 +48,12 @@ const FOLLOWERS_MAX: usize = 256;
 
 /// What apps and the host use. Answers at once, from the newest sample.
 pub trait UsageSource: Send + Sync + 'static {
-    /// What an app's process tree on this host uses; `None` if it has none or was not sampled yet.
-    fn app(&self, app: &AppId) -> Option<AppUsage>;
-    /// What this host uses.
-    fn host(&self) -> Option<HostUsage>;
-    /// What this host has.
-    fn capacity(&self) -> Option<Capacity>;
+    /// What an app's process tree uses in an environment; `None` if it has none or nothing is known of it.
+    fn app(&self, environment: &EnvironmentName, app: &AppId) -> Option<AppUsage>;
+    /// What an environment's host uses.
+    fn host(&self, environment: &EnvironmentName) -> Option<HostUsage>;
+    /// What an environment's host has.
+    fn capacity(&self, environment: &EnvironmentName) -> Option<Capacity>;
 }
 
 /// The recipes on this host.

@@ -98,7 +98,10 @@ impl Page {
             if self.place == At::Within {
                 text.push(b',');
             }
-            serde_json::to_writer(&mut text, &App::of(app, usage(&self.admin, app).as_ref(), environment, self.now))?;
+            serde_json::to_writer(
+                &mut text,
+                &App::of(app, |instance| usage(&self.admin, &app.spec.name, instance), environment, self.now),
+            )?;
             (self.place, self.left) = (At::Within, self.left - 1);
             last = Some(&app.spec.name);
             if text.len() >= PIECE {

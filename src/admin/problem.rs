@@ -160,6 +160,13 @@ impl From<Denied> for Problem {
             Denied::EnvironmentUnavailable(_) => unavailable("environment_unavailable")
                 .field("environments")
                 .hint("`nbsupervisor env list` shows what is there; check that host, its daemon and the network"),
+            Denied::EnvironmentDraining(name) => conflict("conflict")
+                .field("environments")
+                .hint(format!("name another environment, or `nbsupervisor env undrain {name}` first")),
+            Denied::EnvironmentInUse(name) => conflict("conflict").hint(format!(
+                "stop the daemon of {name} first; to keep new starts away from it, `nbsupervisor env drain {name}`"
+            )),
+            Denied::ReadOnly(_) => conflict("conflict").hint("ask the entry; `nbsupervisor status` names it"),
             Denied::Invalid { field, hint, .. } => Self::invalid(field, detail, hint),
             Denied::QueueFull(_) => unavailable("queue_full").hint("try again later").header(header::RETRY_AFTER, "5"),
         }
@@ -270,6 +277,9 @@ mod tests {
             (unknown, 400, "runtime_unknown", "runtime"),
             (Denied::EnvironmentUnknown(local()), 400, "invalid", "environments"),
             (Denied::EnvironmentUnavailable(local()), 503, "environment_unavailable", "environments"),
+            (Denied::EnvironmentDraining(local()), 409, "conflict", "environments"),
+            (Denied::EnvironmentInUse(local()), 409, "conflict", ""),
+            (Denied::ReadOnly("another entry reigns".into()), 409, "conflict", ""),
             (invalid, 400, "invalid", "env.A"),
             (Denied::QueueFull(9), 503, "queue_full", ""),
         ];

@@ -19,10 +19,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nbs_core::environment::Settings;
-use nbs_core::id::OperationId;
+use nbs_core::fleet::Standing;
+use nbs_core::id::{EntryId, OperationId, Reign};
 use nbs_core::launch::Places;
 use nbs_core::recipe::Adapter;
+use nbs_core::record::{Change, Recovered};
 use nbs_core::time::Now;
+use nbs_core::view::Presence;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -160,17 +163,19 @@ impl Daemon {
         let mut recovered = record.load().await.map_err(|error: RecordError| Failure::of(&error))?;
         let same_boot = recovered.boot.as_ref().is_none_or(|known| *known == boot);
         let rows = std::mem::take(&mut recovered.instances);
-        let (report_sender, reports) = mpsc::channel(REPORTS_MAX);
-        let (order_sender, orders) = mpsc::channel(ORDERS_MAX);
+        let (news_sender, news) = mpsc::channel(REPORTS_MAX);
+        let (word_sender, words) = mpsc::channel(ORDERS_MAX);
+        let standing = begin_reign(&*record, &recovered, &instance.to_string(), config).await?;
+        let follows = recovered.follows.take().filter(|reign| reign.entry == standing.reign.entry);
         let (entry, entry_loop) = entry::start(
             entry::Parts {
-                environment: config.environment.name.clone(),
+                standing,
                 recovered,
                 record: record.clone(),
                 clock: clock.clone(),
                 new_id: Box::new(new_operation_id),
-                reports,
-                orders: order_sender,
+                news,
+                ways: entry::Ways { local: Some(word_sender), remote: None },
             },
             end.clone(),
         );
@@ -186,8 +191,9 @@ impl Daemon {
             recipes: recipes.clone(),
             observation_sender,
             observations,
-            orders,
-            reports: report_sender,
+            words,
+            reports: news_sender,
+            follows,
         };
         let failed = CancellationToken::new();
         let mut loops = vec![("entry", watched("entry", entry_loop, failed.clone()))];
@@ -258,11 +264,25 @@ fn watched(
     })
 }
 
+/// Begins the next reign of this daemon's entry; it is committed before anything rests on it.
+async fn begin_reign(
+    record: &dyn Record,
+    recovered: &Recovered,
+    instance: &str,
+    config: &Config,
+) -> Result<Standing, Failure> {
+    let epoch = recovered.epoch.next();
+    let own = Change::OwnEnvironment(config.environment.name.clone());
+    record.commit(vec![Change::Reign(epoch), own]).await.map_err(|error| Failure::of(&error))?;
+    let entry = EntryId::parse(instance).ok_or_else(|| Failure::new("the instance ID is no name for an entry"))?;
+    Ok(Standing { reign: Reign { epoch, entry }, local: Some(config.environment.name.clone()) })
+}
+
 /// Waits until the entry has heard what the worker adopted.
 async fn heard(entry: &EntryHandle, config: &Config) -> Result<(), Failure> {
     let name = &config.environment.name;
     let known = async {
-        while !entry.view().environments.contains_key(name) {
+        while entry.view().environments.get(name).is_none_or(|view| view.presence != Presence::Available) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -294,6 +314,10 @@ fn settings(config: &Config, boot: String, adapter: Adapter) -> Settings {
         version: env!("CARGO_PKG_VERSION").to_string(),
         boot,
         adapter,
+        host: identity::host_name(),
+        url: config.environment.url.clone(),
+        proxy_url: config.environment.proxy_url.clone(),
+        capacity: None,
     }
 }
 

@@ -109,7 +109,7 @@ impl RuntimeSource for RecipeBook {
 pub(super) struct Usage(pub(super) UsageHandle);
 
 impl UsageSource for Usage {
-    fn app(&self, app: &AppId) -> Option<AppUsage> {
+    fn app(&self, _environment: &EnvironmentName, app: &AppId) -> Option<AppUsage> {
         self.0.of(app).map(|usage| AppUsage {
             cpu_percent: Some(percent(usage.cpu_percent)),
             memory_bytes: Some(usage.memory_bytes),
@@ -121,7 +121,7 @@ impl UsageSource for Usage {
         })
     }
 
-    fn host(&self) -> Option<HostUsage> {
+    fn host(&self, _environment: &EnvironmentName) -> Option<HostUsage> {
         let host = self.0.host();
         Some(HostUsage {
             cpu_percent: Some(percent(host.cpu_percent)),
@@ -130,7 +130,7 @@ impl UsageSource for Usage {
         })
     }
 
-    fn capacity(&self) -> Option<Capacity> {
+    fn capacity(&self, _environment: &EnvironmentName) -> Option<Capacity> {
         let host = self.0.host();
         Some(Capacity { cpus: host.cpus, memory_bytes: host.memory_total })
     }

@@ -56,9 +56,9 @@ impl EntryId {
     /// Longest allowed, in bytes.
     pub const MAX: usize = 128;
 
-    /// Accepts 1 to 128 printable ASCII characters without spaces.
+    /// Accepts 1 to 128 printable ASCII characters without spaces and bars, which part what is signed.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|');
         fits.then(|| Self(text.into()))
     }
 

@@ -29,6 +29,11 @@ impl Lease {
         self.proof = Some(now);
     }
 
+    /// Whether it was heard since the listener began.
+    pub fn was_heard(&self) -> bool {
+        self.proof.is_some()
+    }
+
     /// The listener can hear again, after a time in which it could not.
     pub fn listen(&mut self, now: Mono, deaf: bool) {
         if deaf && self.presence(now, true) != Presence::Silent {

@@ -2,24 +2,25 @@
 //!
 //! This file is the handle that the other rooms hold; `run.rs` is the loop behind it.
 
+mod outbox;
 mod run;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use nbs_core::command::EnvironmentCommand;
 use nbs_core::command::{Command, Denied, Verdict};
-use nbs_core::fleet::Fleet;
-use nbs_core::id::{Epoch, OperationId};
+use nbs_core::fleet::{Fleet, Standing};
+use nbs_core::id::OperationId;
 use nbs_core::name::{AppId, EnvironmentName};
-use nbs_core::order::Report;
 use nbs_core::record::Recovered;
 use nbs_core::view::{AppView, EnvironmentView, EventView, OperationView, QueueView};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Clock, OrderSlip, Record, RecordError};
+use crate::ports::{Clock, News, Outgoing, Record, RecordError, Word};
 
 pub use run::NewId;
 
@@ -34,6 +35,8 @@ pub struct FleetView {
     pub operations: imbl::OrdMap<OperationId, Arc<OperationView>>,
     /// The newest events, oldest first.
     pub events: imbl::Vector<Arc<EventView>>,
+    /// Why this daemon takes no commands, if so.
+    pub read_only: Option<Arc<str>>,
 }
 
 /// Why a command got no verdict.
@@ -55,6 +58,8 @@ pub enum SubmitError {
 pub enum Request {
     /// Decide.
     Submit(Box<Command>, oneshot::Sender<Result<Verdict, SubmitError>>),
+    /// Decide about an environment.
+    Govern(EnvironmentCommand, oneshot::Sender<Result<Option<Denied>, SubmitError>>),
     /// A visitor came for an app.
     Wake(AppId),
     /// Tell the start queue.
@@ -95,10 +100,18 @@ pub fn desk(record: Arc<dyn Record>, depth: usize) -> (EntryHandle, Desk) {
     (EntryHandle { requests: sender, view, waiters, record }, desk)
 }
 
-/// Everything an entry of a standalone daemon is made of.
+/// Where orders go.
+pub struct Ways {
+    /// To the worker of this daemon, if it has one.
+    pub local: Option<mpsc::Sender<Word>>,
+    /// To environments on other hosts, if there may be any.
+    pub remote: Option<mpsc::Sender<Outgoing>>,
+}
+
+/// Everything an entry is made of.
 pub struct Parts {
-    /// The one environment.
-    pub environment: EnvironmentName,
+    /// Who it is.
+    pub standing: Standing,
     /// What the record held.
     pub recovered: Recovered,
     /// The record.
@@ -107,10 +120,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Makes operation IDs.
     pub new_id: NewId,
-    /// Reports of the worker.
-    pub reports: mpsc::Receiver<Report>,
-    /// Orders to the worker.
-    pub orders: mpsc::Sender<OrderSlip>,
+    /// What it hears.
+    pub news: mpsc::Receiver<News>,
+    /// Where orders go.
+    pub ways: Ways,
 }
 
 /// Requests that may wait for the loop. 20 clients with 100 commands each fit; more are answered `Busy`.
@@ -119,18 +132,20 @@ const REQUESTS_WAITING_MAX: usize = 4096;
 /// Makes an entry: the handle, and the loop to be spawned by the caller.
 pub fn start(parts: Parts, shutdown: CancellationToken) -> (EntryHandle, impl Future<Output = ()> + Send) {
     let (handle, desk) = desk(parts.record.clone(), REQUESTS_WAITING_MAX);
-    let fleet = Fleet::new(Epoch(1), parts.recovered, parts.clock.now());
+    let local = parts.standing.local.clone();
+    let fleet = Fleet::new(parts.standing, parts.recovered, parts.clock.now());
     let entry = run::Loop {
         fleet,
-        environment: parts.environment,
+        local,
         desk,
-        reports: parts.reports,
-        orders: parts.orders,
+        news: parts.news,
+        outbox: outbox::Outbox::new(parts.ways),
+        held: Vec::new(),
+        uncommitted: false,
         record: parts.record,
         clock: parts.clock,
         new_id: parts.new_id,
         view: FleetView::default(),
-        outbox: VecDeque::new(),
         lazy: run::Lazy::default(),
     };
     (handle, entry.run(shutdown))
@@ -172,6 +187,19 @@ impl EntryHandle {
             Verdict::Repeated(id) => self.repeated(id).await,
             verdict => Ok(verdict),
         }
+    }
+
+    /// Has a command about an environment decided. `Ok(None)` means: committed to the record.
+    ///
+    /// # Errors
+    /// No verdict was reached, and nothing was changed.
+    pub async fn govern(&self, command: EnvironmentCommand) -> Result<Option<Denied>, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Govern(command, reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+            mpsc::error::TrySendError::Closed(_) => SubmitError::Stopping,
+        })?;
+        answer.await.map_err(|_| SubmitError::Stopping)?
     }
 
     /// The operation of an earlier, equal request, from memory or from the record.

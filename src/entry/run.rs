@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nbs_core::command::Verdict;
-use nbs_core::fleet::{Fleet, Touched, Undo};
+use nbs_core::command::{Denied, EnvironmentAction, EnvironmentCommand, Verdict};
+use nbs_core::fleet::{Bus, Fleet, Touched, Undo};
 use nbs_core::id::OperationId;
 use nbs_core::limits;
 use nbs_core::name::{AppId, EnvironmentName};
-use nbs_core::order::{Order, Report};
+use nbs_core::order::Order;
 use nbs_core::record::Change;
 use nbs_core::time::{Mono, Now};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::entry::outbox::Outbox;
 use crate::entry::{Desk, FleetView, Request, SubmitError};
-use crate::ports::{Clock, OrderSlip, Record, RecordError};
+use crate::ports::{Clock, News, Record, RecordError};
 
 /// Inputs taken in one turn; see the worker's loop.
 const TURN_MAX: usize = 256;
@@ -37,15 +38,18 @@ pub type NewId = Box<dyn FnMut(Now) -> OperationId + Send>;
 /// Everything the loop holds.
 pub(super) struct Loop {
     pub(super) fleet: Fleet,
-    pub(super) environment: EnvironmentName,
+    pub(super) local: Option<EnvironmentName>,
     pub(super) desk: Desk,
-    pub(super) reports: mpsc::Receiver<Report>,
-    pub(super) orders: mpsc::Sender<OrderSlip>,
+    pub(super) news: mpsc::Receiver<News>,
+    pub(super) outbox: Outbox,
+    /// Orders that wait for the record to hold their turns.
+    pub(super) held: Vec<(EnvironmentName, Order)>,
+    /// Whether turns were granted that the record does not hold yet.
+    pub(super) uncommitted: bool,
     pub(super) record: Arc<dyn Record>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) new_id: NewId,
     pub(super) view: FleetView,
-    pub(super) outbox: VecDeque<Order>,
     pub(super) lazy: Lazy,
 }
 
@@ -76,7 +80,7 @@ struct Pending {
 
 enum Heard {
     Request(Request),
-    Report(Report),
+    News(News),
     Tick,
 }
 
@@ -92,19 +96,17 @@ impl Loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(report) = self.reports.recv() => heard.push(Heard::Report(report)),
-                permit = self.orders.reserve(), if !self.outbox.is_empty() => {
-                    if let (Ok(permit), Some(order)) = (permit, self.outbox.pop_front()) {
-                        permit.send(OrderSlip { order, sent: now.mono });
-                    }
+                Some(news) = self.news.recv() => heard.push(Heard::News(news)),
+                () = self.outbox.ready() => {
+                    self.outbox.send(now.mono);
                     continue;
                 }
                 Some(request) = self.desk.requests.recv() => heard.push(Heard::Request(request)),
                 () = tokio::time::sleep(pause) => heard.push(Heard::Tick),
             }
             while heard.len() < TURN_MAX {
-                match self.reports.try_recv() {
-                    Ok(report) => heard.push(Heard::Report(report)),
+                match self.news.try_recv() {
+                    Ok(news) => heard.push(Heard::News(news)),
                     Err(_) => break,
                 }
             }
@@ -125,7 +127,7 @@ impl Loop {
         let mut requests = Vec::new();
         for heard in heard {
             match heard {
-                Heard::Report(report) => changes.extend(self.observe(now, report)),
+                Heard::News(news) => changes.extend(self.observe(now, news)),
                 Heard::Request(request) => requests.push(request),
                 Heard::Tick => {}
             }
@@ -133,9 +135,11 @@ impl Loop {
         self.lazy.take(&mut changes, now.mono);
         let facts = changes;
         let mut commands = Vec::new();
+        let mut governing = Vec::new();
         for request in requests {
             match request {
                 Request::Queue(reply) => questions.push(reply),
+                Request::Govern(command, reply) => governing.push((command, reply)),
                 Request::Wake(app) => {
                     let id = (self.new_id)(now);
                     let decision = self.fleet.wake(now, &app, id);
@@ -155,23 +159,69 @@ impl Loop {
             })
             .collect();
         self.conclude(now, facts, commands, pending).await;
+        for (command, reply) in governing {
+            let verdict = self.govern(now, &command).await;
+            // Whoever asked may have gone.
+            let _ = reply.send(verdict);
+        }
         let settled = self.fleet.settle(now);
         let mut rest = settled.changes;
         self.lazy.take(&mut rest, now.mono);
-        self.send(settled.orders);
+        for note in settled.intents {
+            self.outbox.intent(note);
+        }
+        for (app, number) in settled.ended_turns {
+            self.outbox.turn_ended(app, number);
+        }
+        self.send(now, settled.urgent, settled.orders).await;
         self.publish();
         for reply in questions {
-            let _ = reply.send(self.fleet.queue_view());
+            let _ = reply.send(self.fleet.queue_view(now));
         }
         if self.lazy.is_due(now.mono) || !rest.is_empty() {
             self.flush(rest).await.ok();
         }
     }
 
-    fn observe(&mut self, now: Now, report: Report) -> Vec<Change> {
-        let environment = self.environment.clone();
-        let new_id = &mut self.new_id;
-        self.fleet.observe(now, &environment, report, &mut || new_id(now))
+    fn observe(&mut self, now: Now, news: News) -> Vec<Change> {
+        match news {
+            News::Report(environment, report) => {
+                let new_id = &mut self.new_id;
+                self.fleet.observe(now, &environment, report, &mut || new_id(now))
+            }
+            News::Bus(bus) => {
+                let ahead = matches!(bus, Bus::Ahead(_));
+                let changes = self.fleet.bus(now, bus);
+                if ahead {
+                    self.outbox.reign(self.fleet.reign().clone());
+                }
+                changes
+            }
+            News::Proxy(environment, result) => {
+                self.fleet.proxied(&environment, result);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Decides about an environment: verdict, commit, and only then what follows.
+    async fn govern(&mut self, now: Now, command: &EnvironmentCommand) -> Result<Option<Denied>, SubmitError> {
+        let governed = match self.fleet.govern(now, command) {
+            Ok(governed) => governed,
+            Err(denied) => return Ok(Some(denied)),
+        };
+        if !governed.changes.is_empty() {
+            self.flush(governed.changes.clone()).await.map_err(SubmitError::Record)?;
+        }
+        let mut follows = self.fleet.conclude(now, governed);
+        if command.action == EnvironmentAction::Forget {
+            self.outbox.forgotten(command.environment.clone());
+        }
+        self.lazy.take(&mut follows, now.mono);
+        if !follows.is_empty() && self.flush(follows.clone()).await.is_err() {
+            self.lazy.rows.extend(follows);
+        }
+        Ok(None)
     }
 
     /// Commits and answers. What cannot be committed is taken back, last decision first.
@@ -222,33 +272,41 @@ impl Loop {
         written
     }
 
-    /// Puts orders into the outbox; a newer one for the same app replaces an older one that was not yet sent.
-    fn send(&mut self, orders: Vec<(EnvironmentName, Order)>) {
-        for (_, order) in orders {
-            match self.outbox.iter_mut().find(|other| other.app == order.app) {
-                Some(other) => *other = order,
-                None => self.outbox.push_back(order),
-            }
+    /// Sends orders; those of this moment only when what they rest on is committed.
+    async fn send(&mut self, now: Now, urgent: Vec<Change>, orders: Vec<(EnvironmentName, Order)>) {
+        self.held.extend(orders);
+        if !urgent.is_empty() {
+            self.lazy.rows.extend(urgent);
+            self.uncommitted = true;
         }
-        let sent = self.clock.now().mono;
-        while let Some(order) = self.outbox.pop_front() {
-            if let Err(error) = self.orders.try_send(OrderSlip { order, sent }) {
-                let (mpsc::error::TrySendError::Full(slip) | mpsc::error::TrySendError::Closed(slip)) = error;
-                self.outbox.push_front(slip.order);
-                break;
+        if self.uncommitted {
+            if self.flush(Vec::new()).await.is_err() {
+                return;
             }
+            self.uncommitted = false;
         }
+        for (environment, order) in std::mem::take(&mut self.held) {
+            let is_local = self.local.as_ref() == Some(&environment);
+            self.outbox.order(&environment, order, is_local, now.mono);
+        }
+        self.outbox.send(now.mono);
     }
 
     /// Shows what changed since the last time.
     fn publish(&mut self) {
+        let now = self.clock.now();
         let Touched { apps, operations, events, environments } = self.fleet.take_touched();
-        if apps.is_empty() && operations.is_empty() && events.is_empty() && !environments {
+        let read_only = self.fleet.read_only();
+        let standing = self.view.read_only.as_deref() != read_only;
+        if standing {
+            self.view.read_only = read_only.map(Into::into);
+        }
+        if !standing && apps.is_empty() && operations.is_empty() && events.is_empty() && !environments {
             return;
         }
         let known = self.view.apps.len();
         for name in &apps {
-            match self.fleet.app_view(name) {
+            match self.fleet.app_view(now, name) {
                 Some(view) => _ = self.view.apps.insert(name.clone(), Arc::new(view)),
                 None => _ = self.view.apps.remove(name),
             }
@@ -260,7 +318,7 @@ impl Loop {
             }
         }
         if environments || known != self.view.apps.len() {
-            let views = self.fleet.environment_views().into_iter();
+            let views = self.fleet.environment_views(now).into_iter();
             self.view.environments =
                 views.map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
         }

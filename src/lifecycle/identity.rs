@@ -50,6 +50,11 @@ pub enum IdentityError {
     Random(getrandom::Error),
 }
 
+/// The host's own name, for people; `?` if the kernel tells none.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "?".into())
+}
+
 /// The ID of a state directory; made now if this is its first start. The caller holds its lock.
 ///
 /// # Errors

@@ -88,7 +88,7 @@ impl Hands {
                 });
             }
             // Committed and told by the loop itself.
-            Effect::Remember(_) | Effect::Forget(_) | Effect::Report(_) => {}
+            Effect::Remember(_) | Effect::Forget(_) | Effect::Follow(_) | Effect::Report(_) => {}
         }
     }
 

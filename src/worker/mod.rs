@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nbs_core::environment::{Environment, Settings};
+use nbs_core::id::Reign;
 use nbs_core::name::RuntimeName;
 use nbs_core::observation::Observation;
-use nbs_core::order::Report;
 use nbs_core::recipe::Recipe;
 use nbs_core::record::LedgerRow;
 use nbs_core::time::Mono;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Clock, LogReader, ObservationSender, OrderSlip, Prober, Record};
+use crate::ports::{Clock, LogReader, News, ObservationSender, Prober, Record, Word};
 use crate::worker::act::Hands;
 use crate::worker::adapters::Logs;
 use crate::worker::run::Loop;
@@ -36,7 +36,7 @@ pub trait RecipeSource: Send + Sync + 'static {
 /// What the loop listens to.
 pub(crate) struct Inbox {
     observations: mpsc::Receiver<Observation>,
-    orders: mpsc::Receiver<OrderSlip>,
+    words: mpsc::Receiver<Word>,
     recipes: mpsc::Receiver<()>,
     pings: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -59,10 +59,12 @@ pub struct Parts {
     pub observation_sender: ObservationSender,
     /// The other end of it.
     pub observations: mpsc::Receiver<Observation>,
-    /// Orders of the entry.
-    pub orders: mpsc::Receiver<OrderSlip>,
+    /// Orders of the entry, and what else it is told.
+    pub words: mpsc::Receiver<Word>,
     /// Reports to the entry.
-    pub reports: mpsc::Sender<Report>,
+    pub reports: mpsc::Sender<News>,
+    /// The entry whose orders count, as the ledger remembers.
+    pub follows: Option<Reign>,
 }
 
 /// The way to the worker of this host. Cheap to clone.
@@ -117,7 +119,8 @@ pub async fn start(
         logs.runs(&row.app, row.adapter);
     }
     let (ping_sender, pings) = mpsc::channel(1);
-    let brain = Environment::new(parts.settings, parts.recipes.recipes(), rows);
+    let environment = parts.settings.places.environment.clone();
+    let brain = Environment::new(parts.settings, parts.recipes.recipes(), rows, parts.follows);
     let mut worker = Loop {
         brain,
         hands: Hands::new(parts.adapters, logs.clone(), parts.prober, parts.observation_sender),
@@ -125,8 +128,10 @@ pub async fn start(
         clock: parts.clock,
         recipes: parts.recipes,
         reports: parts.reports,
-        inbox: Inbox { observations: parts.observations, orders: parts.orders, recipes, pings },
+        environment,
+        inbox: Inbox { observations: parts.observations, words: parts.words, recipes, pings },
         unwritten: BTreeMap::new(),
+        unwritten_reign: None,
         unwritten_told: false,
         retry_at: None,
         renew_at: Mono::default(),

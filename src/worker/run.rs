@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use nbs_core::effect::Effect;
 use nbs_core::environment::{Environment, FoundLife, Input};
+use nbs_core::id::Reign;
 use nbs_core::limits;
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::observation::{Fact, HookFailure, Observation};
 use nbs_core::order::Report;
 use nbs_core::record::Change;
@@ -19,7 +20,7 @@ use nbs_core::time::Mono;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Clock, Found, Known, OrderSlip, Record, RecordError};
+use crate::ports::{Clock, Found, Known, News, Record, RecordError, Word};
 use crate::worker::act::Hands;
 use crate::worker::{Inbox, RecipeSource};
 
@@ -35,9 +36,11 @@ pub(super) struct Loop {
     pub(super) record: Arc<dyn Record>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) recipes: Arc<dyn RecipeSource>,
-    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) reports: mpsc::Sender<News>,
+    pub(super) environment: EnvironmentName,
     pub(super) inbox: Inbox,
     pub(super) unwritten: BTreeMap<AppId, Change>,
+    pub(super) unwritten_reign: Option<Reign>,
     pub(super) unwritten_told: bool,
     pub(super) retry_at: Option<Mono>,
     /// When the entry is told again that the worker is there.
@@ -83,7 +86,7 @@ impl Loop {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(observation) = self.inbox.observations.recv() => inputs.push(Input::Observed(observation)),
-                Some(slip) = self.inbox.orders.recv() => inputs.push(order_input(slip, now)),
+                Some(word) = self.inbox.words.recv() => inputs.extend(self.hear(word, now).await),
                 Some(()) = self.inbox.recipes.recv() => inputs.push(Input::Recipes(self.recipes.recipes())),
                 Some(ping) = self.inbox.pings.recv() => {
                     // Who asked may have given up; the answer is that this line is reached.
@@ -99,8 +102,8 @@ impl Loop {
                 }
             }
             while inputs.len() < TURN_MAX {
-                match self.inbox.orders.try_recv() {
-                    Ok(slip) => inputs.push(order_input(slip, now)),
+                match self.inbox.words.try_recv() {
+                    Ok(word) => inputs.extend(self.hear(word, now).await),
                     Err(_) => break,
                 }
             }
@@ -118,6 +121,10 @@ impl Loop {
             match effect {
                 Effect::Remember(row) => _ = rows.insert(row.app.clone(), Change::Instance(row.clone())),
                 Effect::Forget(app) => _ = rows.insert(app.clone(), Change::ForgetInstance(app.clone())),
+                Effect::Follow(reign) => {
+                    tracing::info!(entry = %reign.entry, epoch = %reign.epoch, "follows an entry");
+                    self.unwritten_reign = Some(reign.clone());
+                }
                 _ => {}
             }
         }
@@ -125,7 +132,7 @@ impl Loop {
         let mut latest: BTreeMap<AppId, Report> = BTreeMap::new();
         for effect in effects {
             match effect {
-                Effect::Remember(_) | Effect::Forget(_) => {}
+                Effect::Remember(_) | Effect::Forget(_) | Effect::Follow(_) => {}
                 Effect::Hook { launch, index, .. } if !written => {
                     let text = "was not begun: the ledger cannot be written (is the disk full?)".to_string();
                     let failure = HookFailure { text, last_log: Vec::new() };
@@ -158,16 +165,18 @@ impl Loop {
     /// Writes rows, and those that could not be written before. Whether all are written now.
     async fn write(&mut self, rows: Vec<(AppId, Change)>) -> bool {
         self.unwritten.extend(rows);
-        if self.unwritten.is_empty() {
+        if self.unwritten.is_empty() && self.unwritten_reign.is_none() {
             return true;
         }
-        let changes = self.unwritten.values().cloned().collect();
+        let reign = self.unwritten_reign.iter().cloned().map(Change::Follow);
+        let changes = reign.chain(self.unwritten.values().cloned()).collect();
         match self.record.commit(changes).await {
             Ok(()) => {
                 if std::mem::take(&mut self.unwritten_told) {
                     tracing::info!("the ledger can be written again");
                 }
                 self.unwritten.clear();
+                self.unwritten_reign = None;
                 self.retry_at = None;
                 true
             }
@@ -187,10 +196,19 @@ impl Loop {
 
     async fn tell(&self, report: Report) {
         // The entry of a standalone daemon ends only together with the worker.
-        let _ = self.reports.send(report).await;
+        let _ = self.reports.send(News::Report(self.environment.clone(), report)).await;
     }
-}
 
-fn order_input(slip: OrderSlip, now: Mono) -> Input {
-    Input::Order(slip.order, now.since(slip.sent))
+    /// What a word means to the core; telling everything again is done at once.
+    async fn hear(&self, word: Word, now: Mono) -> Option<Input> {
+        match word {
+            Word::Order(slip) => Some(Input::Order(slip.order, now.since(slip.sent))),
+            Word::Intent(order) => Some(Input::Intent(order)),
+            Word::Local { app, action, actor } => Some(Input::Local { app, action, actor }),
+            Word::Tell => {
+                self.tell(self.brain.hello()).await;
+                None
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Which environments are there: signs of life, time without Redis, and what follows from silence.
 //!
-//! An environment of the daemon itself is always there. Silence changes what is shown and who gets turns; it never ends a
+//! An environment of the daemon itself is there once its worker has spoken. Silence changes what is shown and who gets turns; it never ends a
 //! turn and never touches an intent.
 
 use crate::fleet::{Fleet, Place};
@@ -98,7 +98,8 @@ impl Fleet {
 
     pub(super) fn presence_of(&self, now: Now, environment: &EnvironmentName, place: &Place) -> Presence {
         match self.is_local(environment) {
-            true => Presence::Available,
+            true if place.lease.was_heard() => Presence::Available,
+            true => Presence::Awaited,
             false => place.lease.presence(now.mono, self.deaf.is_some()),
         }
     }

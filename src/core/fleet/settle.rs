@@ -1,5 +1,6 @@
 //! From what should be and what is to orders: level-triggered, repeatable, in no haste.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::fleet::{App, Fleet, IntentNote, Sent, Settled};
@@ -10,7 +11,6 @@ use crate::order::{Goal, InstanceReport, Order, RunGoal, Turn};
 use crate::phase::Phase;
 use crate::record::{AppLife, Change, GrantRow, PlacementRow};
 use crate::time::Now;
-use crate::view::Presence;
 
 /// What one instance needs.
 enum Need {
@@ -96,12 +96,10 @@ impl Fleet {
         if self.read_only.is_some() {
             return None;
         }
-        let (places, local, deaf) = (&self.places, self.standing.local.as_ref(), self.deaf.is_some());
-        self.queue.grant(now.mono, |environment| {
-            let place = places.get(environment).filter(|place| !place.draining)?;
-            let is_there = place.lease.presence(now.mono, deaf) == Presence::Available && !deaf;
-            (is_there || local == Some(environment)).then_some(place.registration.concurrent_starts)
-        })
+        let open = self.places.iter().filter(|(name, place)| !place.draining && self.is_there(now, name));
+        let slots: BTreeMap<&EnvironmentName, u32> =
+            open.map(|(name, place)| (name, place.registration.concurrent_starts)).collect();
+        self.queue.grant(now.mono, |environment| slots.get(environment).copied())
     }
 
     /// Orders without an answer are sent again.

@@ -110,14 +110,14 @@ impl From<&nbs_core::reason::Reason> for Reason {
 }
 
 impl App {
-    /// Shows an app as of `now`; `usage` is of its process here, `environment` finds one of its environments.
+    /// Shows an app as of `now`; `usage` finds that of an instance, `environment` one of its environments.
     pub fn of<'a>(
         app: &AppView,
-        usage: Option<&AppUsage>,
+        usage: impl Fn(&InstanceView) -> Option<AppUsage>,
         environment: impl Fn(&EnvironmentName) -> Option<&'a EnvironmentView>,
         now: Now,
     ) -> Self {
-        let instance = |instance| Instance::of(instance, usage, environment(&instance.environment), now);
+        let instance = |instance| Instance::of(instance, usage(instance), environment(&instance.environment), now);
         Self {
             name: app.spec.name.to_string(),
             generation: app.generation.0,
@@ -141,7 +141,7 @@ impl Instance {
     /// then. So the age is that of the newer of the two; after a silence it is that of the silence.
     pub fn of(
         instance: &InstanceView,
-        usage: Option<&AppUsage>,
+        usage: Option<AppUsage>,
         environment: Option<&EnvironmentView>,
         now: Now,
     ) -> Self {
@@ -164,7 +164,7 @@ impl Instance {
             address: report.and_then(|report| report.address.as_ref()).map(ToString::to_string),
             restarts: report.map_or(0, |report| report.restarts),
             last_log: report.map(|report| report.last_log.clone()).unwrap_or_default(),
-            usage: usage.filter(|_| report.is_some_and(|report| report.pid.is_some())).cloned(),
+            usage: usage.filter(|_| report.is_some_and(|report| report.pid.is_some())),
             spec_generation: report.map_or(0, |report| report.generation.0),
             next_attempt_at: report.and_then(|report| report.next_attempt).map(time),
             progress: report.and_then(|report| report.progress.clone()),
