@@ -102,6 +102,23 @@ impl Notes {
         self.problem(Problem::warning(about.origin.clone(), &about.key, text, hint));
     }
 
+    /// Whether an error was noted about this very key.
+    pub fn has_error(&self, key: &str) -> bool {
+        self.problems.borrow().iter().any(|problem| problem.is_error() && problem.key == key)
+    }
+
+    /// Where the effective value of a key came from.
+    pub fn origin_of(&self, key: &str) -> Origin {
+        let settings = self.settings.borrow();
+        settings.iter().find(|setting| setting.key == key).map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+
+    /// Whether a key was set to something; the empty text is nothing.
+    pub fn is_given(&self, key: &str) -> bool {
+        let is_it = |setting: &Setting| setting.key == key && setting.origin != Origin::Default;
+        self.settings.borrow().iter().any(|setting| is_it(setting) && setting.value != "\"\"")
+    }
+
     /// Everything noted: settings, and the problems in order of their places.
     pub fn finish(self) -> (Vec<Setting>, Vec<Problem>) {
         let known = self.known.into_inner();
