@@ -216,6 +216,10 @@ fn the_origins_variables_are_checked() {
             ],
         ),
         (
+            &[("NBSUPERVISOR_REDIS_URL", "redis://:pw@h")],
+            &["variable NBSUPERVISOR_REDIS_URL: redis_url: unknown key; did you mean redis.url?"],
+        ),
+        (
             &[("NBSUPERVISOR_GATEWAY__LISETN", "1.1.1.1:1")],
             &["variable NBSUPERVISOR_GATEWAY__LISETN: gateway.lisetn: unknown key; did you mean gateway.listen?"],
         ),

@@ -133,10 +133,12 @@ impl Notes {
     }
 }
 
-/// A near sibling, else the same word in another table, else all there is.
+/// A near sibling, else the same word in another table, or the one that a variable with one underscore too few means,
+/// else all there is.
 fn hint_for(unknown: &Unknown, known: &[String]) -> String {
     let siblings = unknown.siblings.iter().map(String::as_str);
-    let elsewhere = || known.iter().find(|path| path.rsplit('.').next() == Some(&unknown.key)).cloned();
+    let is_it = |path: &&String| path.rsplit('.').next() == Some(&unknown.key) || path.replace('.', "_") == unknown.key;
+    let elsewhere = || known.iter().find(is_it).cloned();
     match nearest(&unknown.key, siblings.clone()).map(|key| join(&unknown.parent, key)).or_else(elsewhere) {
         Some(right) => format!("did you mean {right}?"),
         None => format!("there is {}", siblings.collect::<Vec<_>>().join(", ")),
