@@ -509,6 +509,7 @@ fn redis_has_two_addresses_and_who_we_are_there() {
     let other = "redis.command_url=redis://c";
     assert_eq!(who(&[other, "redis.username=ada", &general]), ["h ada s3cret-a", "c ada s3cret-a"]);
     assert_eq!(who(&["redis.command_url=redis://x:own@c", &general]), ["h  s3cret-a", "c x own"]);
+    assert_eq!(who(&["redis.command_url=redis://:own@c", "redis.command_username=bob"]), ["h  ", "c bob own"]);
     let both = ["redis.username=ada", &general, "redis.command_username=bob", &of_commands];
     assert_eq!(who(&both), ["h ada s3cret-a", "h bob s3cret-b"]);
     assert_eq!(
@@ -518,7 +519,7 @@ fn redis_has_two_addresses_and_who_we_are_there() {
     assert_eq!(
         worker(&["redis.username=ada"]).problems(),
         [
-            "--set redis.url: redis.url: there is a user and no password; write redis://USER:PASSWORD@HOST, or set redis.password_file"
+            "--set redis.url: redis.url: there is a user and no password; write redis://USER:PASSWORD@HOST, or set redis.password_file or redis.command_password_file"
         ]
     );
     assert_eq!(

@@ -129,15 +129,9 @@ impl RedisKeys {
     pub fn resolve(self, notes: &Notes) -> Option<RedisSettings> {
         warn_of_readers("redis.url", self.url.as_ref(), notes);
         warn_of_readers("redis.command_url", self.command_url.as_ref(), notes);
-        let general =
-            Credentials::read("redis.username", self.username, "redis.password_file", self.password_file, notes);
-        let of_commands = Credentials::read(
-            "redis.command_username",
-            self.command_username,
-            "redis.command_password_file",
-            self.command_password_file,
-            notes,
-        );
+        let general = Credentials::read(self.username, "redis.password_file", self.password_file, notes);
+        let of_commands =
+            Credentials::read(self.command_username, "redis.command_password_file", self.command_password_file, notes);
         let bare = self.url?;
         let cache = general.over("redis.url", bare.clone(), notes);
         // Without an address of their own commands go where the cache is, perhaps as somebody else.
@@ -162,9 +156,7 @@ struct Credentials {
 }
 
 impl Credentials {
-    fn read(user_key: &str, username: Option<String>, file_key: &str, file: Option<PathBuf>, notes: &Notes) -> Self {
-        let is_named = username.is_some();
-        let is_filed = file.is_some();
+    fn read(username: Option<String>, file_key: &str, file: Option<PathBuf>, notes: &Notes) -> Self {
         let password = file.and_then(|file| match password(&file) {
             Ok((password, meta)) => {
                 if meta.permissions().mode() & 0o004 != 0 {
@@ -178,10 +170,6 @@ impl Credentials {
                 None
             }
         });
-        if is_named && !is_filed && user_key != "redis.username" {
-            let text = "there is a user and no password";
-            notes.problem(Problem::error(Origin::Default, user_key, text, format!("set {file_key} too")));
-        }
         Self { username, password }
     }
 
@@ -203,7 +191,7 @@ impl Credentials {
         target.password = self.password.clone().or(target.password);
         let file_failed = notes.has_error("redis.password_file") || notes.has_error("redis.command_password_file");
         if target.username.is_some() && target.password.is_none() && !file_failed {
-            let hint = "write redis://USER:PASSWORD@HOST, or set redis.password_file";
+            let hint = "write redis://USER:PASSWORD@HOST, or set redis.password_file or redis.command_password_file";
             notes.problem(Problem::error(Origin::Default, key, "there is a user and no password", hint));
         }
         target
