@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use nbsupervisor::config::{ConfigError, Loaded, Sources, load};
+use nbsupervisor::config::{ConfigError, Loaded, Problem, RedisAddress, Role, Sources, load, places};
 
 /// A directory with a configuration of its own.
 struct Place {
@@ -144,19 +144,18 @@ fn the_origins_variables_work() {
         .variable("APP_SUPERVISOR_REDIS_URL", "")
         .variable("APP_COMMAND_ADAPTER", "")
         .variable("ENVIRONMENT_NAME", "env_a")
-        .variable("ENVIRONMENT_URL", "http://ada:s3cret@10.0.0.2:13000/")
+        .variable("ENVIRONMENT_URL", "http://10.0.0.2:13000/")
         .variable("ENVIRONMENT_PROXY_URL", "http://10.0.0.3")
         .variable("NBSUPERVISOR_LOG", "debug")
         .variable("TZ", "Asia/Shanghai");
     let loaded = place.load().unwrap();
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.environment.name.as_str(), "env_a");
-    assert_eq!(loaded.config.environment.url.as_deref(), Some("http://ada:s3cret@10.0.0.2:13000"));
+    assert_eq!(loaded.config.environment.url.as_deref(), Some("http://10.0.0.2:13000"));
     assert_eq!(loaded.config.time_zone.as_deref(), Some("Asia/Shanghai"));
     assert_eq!(loaded.config.log.level, "debug");
     assert_eq!(place.shown("environment.name"), "\"env_a\" # variable ENVIRONMENT_NAME");
-    assert_eq!(place.shown("environment.url"), "\"http://ada:***@10.0.0.2:13000/\" # variable ENVIRONMENT_URL");
-    assert!(!loaded.show().contains("s3cret"));
+    assert_eq!(place.shown("environment.url"), "\"http://10.0.0.2:13000/\" # variable ENVIRONMENT_URL");
 }
 
 #[test]
@@ -165,48 +164,60 @@ fn the_origins_variables_are_checked() {
     let cases: &[(Variables<'_>, &[&str])] = &[
         (
             &[("APP_MODE", "supervisor")],
-            &["variable APP_MODE: mode: mode supervisor is not available yet; write standalone"],
+            &[
+                "variable APP_MODE: redis.url: an entry without apps of its own needs it; set APP_SUPERVISOR_REDIS_URL, such as redis://10.0.0.1:6379",
+            ],
         ),
         (&[("APP_MODE", "workre")], &["variable APP_MODE: mode: \"workre\" is not a mode; did you mean worker?"]),
         (
-            &[("APP_PROCESS_ADAPTER", "remote")],
-            &["variable APP_PROCESS_ADAPTER: remote (through Redis) is not available yet; write local or unset it"],
+            &[("APP_PROCESS_ADAPTER", "remote"), ("APP_SUPERVISOR_REDIS_URL", "redis://:pw@h")],
+            &[
+                "variable APP_PROCESS_ADAPTER: process_adapter: a standalone daemon uses no Redis; write local or unset it, or set APP_MODE to supervisor or worker",
+            ],
         ),
         (
-            &[("APP_DISCOVERY_ADAPTER", "remot")],
-            &["variable APP_DISCOVERY_ADAPTER: \"remot\" is no value of it; did you mean remote?"],
+            &[("APP_DISCOVERY_ADAPTER", "remot"), ("APP_PROCESS_ADAPTER", "remote")],
+            &["variable APP_DISCOVERY_ADAPTER: discovery_adapter: \"remot\" is not an adapter; did you mean remote?"],
         ),
-        (&[("APP_COMMAND_ADAPTER", "redis")], &["variable APP_COMMAND_ADAPTER: redis is not available yet; unset it"]),
         (
-            &[("APP_COMMAND_ADAPTER", "rabbit")],
-            &["variable APP_COMMAND_ADAPTER: \"rabbit\" is no value of it; there is redis"],
+            &[("APP_COMMAND_ADAPTER", "rabbit"), ("APP_MODE", "worker")],
+            &["variable APP_COMMAND_ADAPTER: command_adapter: \"rabbit\" is not an adapter; there is redis"],
         ),
         (
             &[("APP_COMMAND_ADPATER", "redis")],
             &[
-                "variable APP_COMMAND_ADPATER: this is the misspelling of APP_COMMAND_ADAPTER in the origin's documents; write APP_COMMAND_ADAPTER",
-                "variable APP_COMMAND_ADPATER: redis is not available yet; unset it",
+                "variable APP_COMMAND_ADPATER: this is the misspelling of APP_COMMAND_ADAPTER in the origin's documents, and is taken for it; write APP_COMMAND_ADAPTER",
+                "variable APP_COMMAND_ADPATER: command_adapter: a standalone daemon uses no Redis; unset it, or set APP_MODE to supervisor or worker",
             ],
         ),
         (
             &[("APP_COMMAND_ADPATER", "redis"), ("APP_COMMAND_ADAPTER", "local")],
             &[
                 "variable APP_COMMAND_ADPATER: it is \"redis\", but APP_COMMAND_ADAPTER is \"local\"; keep APP_COMMAND_ADAPTER only",
+                "variable APP_COMMAND_ADAPTER: command_adapter: \"local\" is not an adapter; there is redis",
             ],
         ),
         (
-            &[("APP_COMMAND_ADPATER", "redis"), ("APP_COMMAND_ADAPTER", "redis")],
-            &["variable APP_COMMAND_ADAPTER: redis is not available yet; unset it"],
+            &[("APP_COMMAND_ADPATER", ""), ("APP_COMMAND_ADAPTER", "redis")],
+            &[
+                "variable APP_COMMAND_ADAPTER: command_adapter: a standalone daemon uses no Redis; unset it, or set APP_MODE to supervisor or worker",
+            ],
         ),
         (
             &[("APP_SUPERVISOR_REDIS_URL", "redis://:pw@h")],
-            &["variable APP_SUPERVISOR_REDIS_URL: redis: Redis is not available yet; remove it"],
+            &[
+                "variable APP_SUPERVISOR_REDIS_URL: redis.url: a standalone daemon does not use it; remove it, or set APP_MODE to supervisor or worker",
+            ],
         ),
         (
             &[("ENVIRONMENT_NAME", "_a")],
             &[
                 "variable ENVIRONMENT_NAME: environment.name: \"_a\" is not an environment name; use a letter or digit, then at most 62 of A-Z, a-z, 0-9, _, . and -",
             ],
+        ),
+        (
+            &[("NBSUPERVISOR_REDIS_URL", "redis://:pw@h")],
+            &["variable NBSUPERVISOR_REDIS_URL: redis_url: unknown key; did you mean redis.url?"],
         ),
         (
             &[("NBSUPERVISOR_GATEWAY__LISETN", "1.1.1.1:1")],
@@ -254,7 +265,7 @@ format = "josn"
             "nbsupervisor.toml:10: environment.port_range: \"29999\" is not a range of ports; write LOW-HIGH, such as 20000-29999",
             "nbsupervisor.toml:12: usage.interval: \"10\" is not a duration; write 500ms, 30s, 5m or 1h 30m",
             "nbsupervisor.toml:14: logs.max_size: \"1 gig\" is not a size; write 1G, 512M or a number of bytes",
-            "nbsupervisor.toml:15: redis: Redis is not available yet; remove it",
+            "nbsupervisor.toml:16: redis.url: this is not a URL of Redis: there is no host; write redis://USER:PASSWORD@HOST:PORT/DATABASE, with all but the host left out as needed",
             "nbsupervisor.toml:18: log.level: \"loud\" is not a level; there is off, error, warn, info, debug, trace",
             "nbsupervisor.toml:19: log.format: \"josn\" is not a format; there is auto, journal, text",
         ]
@@ -314,4 +325,249 @@ fn show_prints_every_key_with_its_place() {
     // What is shown is itself a configuration that gives the same.
     let again = Place::new(&text);
     assert_eq!(again.load().unwrap().config, place.load().unwrap().config);
+}
+
+/// The rows of the table of docs/configuration.md whose header begins so.
+fn documented(header: &str) -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = fs::read_to_string(path).unwrap();
+    let table = text.lines().skip_while(|line| !line.starts_with(header)).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
+    table.map(cells).filter(|row: &Vec<String>| !row[0].starts_with("---")).collect()
+}
+
+const ADDRESSES: [(&str, &str); 3] =
+    [("redis.url", "redis://h"), ("environment.name", "env_a"), ("environment.url", "http://10.0.0.2:13000")];
+
+#[test]
+fn the_table_of_modes_and_adapters_has_every_combination_and_each_is_so() {
+    let rows = documented("| `APP_MODE` | `APP_DISC");
+    let (header, rows) = rows.split_first().unwrap();
+    let mut tried = std::collections::BTreeSet::new();
+    for row in rows {
+        let options: Vec<Vec<&str>> = row[..4].iter().map(|cell| cell.split(", ").collect()).collect();
+        let combinations = options.iter().fold(vec![Vec::new()], |all, cell| {
+            all.iter().flat_map(|before| cell.iter().map(move |value| [&before[..], &[*value]].concat())).collect()
+        });
+        for values in combinations {
+            assert!(tried.insert(values.join(" ")), "{values:?} stands in the table twice");
+            let given = header.iter().zip(&values).filter(|(_, value)| **value != "unset");
+            let place = given.fold(Place::new(""), |place, (name, value)| place.variable(name, value));
+            // What the role needs is there: this table is about the combination alone.
+            let place = ADDRESSES.iter().fold(place, |place, (key, value)| place.set(&format!("{key}={value}")));
+            let found = match place.load() {
+                Ok(loaded) => loaded.config.role.as_str().to_string(),
+                Err(ConfigError(problems)) => {
+                    let errors = problems.iter().filter(|problem| problem.is_error());
+                    let mut reasons: Vec<&str> = errors.map(|problem| problem.text.as_str()).collect();
+                    reasons.dedup();
+                    format!("refused: {}", reasons.join("; "))
+                }
+            };
+            assert_eq!(found, row[4], "{values:?}");
+        }
+    }
+    assert_eq!(tried.len(), 4 * 3 * 3 * 2, "modes (and none), twice three words for adapters, and commands");
+}
+
+/// Variables that make a role.
+fn of_role(role: Role) -> Place {
+    match role {
+        Role::Standalone => Place::new(""),
+        Role::Entry => Place::new("").variable("APP_MODE", "supervisor"),
+        Role::EntryWithApps => {
+            Place::new("").variable("APP_MODE", "supervisor").variable("APP_PROCESS_ADAPTER", "local")
+        }
+        Role::Worker => Place::new("").variable("APP_MODE", "worker"),
+    }
+}
+
+#[test]
+fn the_table_of_what_a_role_needs_is_so() {
+    let rows = documented("| role |");
+    let (header, rows) = rows.split_first().unwrap();
+    assert_eq!(rows.iter().map(|row| row[0].as_str()).collect::<Vec<_>>(), Role::ALL.map(Role::as_str));
+    let samples: BTreeMap<&str, &str> = ADDRESSES
+        .into_iter()
+        .chain([("redis.command_url", "redis://h/1"), ("environment.proxy_url", "http://h")])
+        .collect();
+    for (row, role) in rows.iter().zip(Role::ALL) {
+        let about = |place: Place, key: &str| -> Vec<Problem> {
+            let problems = match place.load() {
+                Ok(loaded) => loaded.warnings,
+                Err(ConfigError(problems)) => problems,
+            };
+            problems.into_iter().filter(|problem| problem.key == key).collect()
+        };
+        for (key, need) in header.iter().zip(row).skip(1) {
+            let with = about(of_role(role).set(&format!("{key}={}", samples[key.as_str()])), key);
+            let without = about(of_role(role), key);
+            let found = match (&with[..], &without[..]) {
+                ([], [missing]) if missing.is_error() => "needed",
+                ([useless], []) if !useless.is_error() => "not used",
+                ([], []) => "may be set",
+                other => panic!("{role:?} {key}: {other:?}"),
+            };
+            assert_eq!(found, need, "{role:?} {key}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_tells_everything_that_it_lacks() {
+    assert_eq!(
+        of_role(Role::Worker).problems(),
+        [
+            "variable APP_MODE: redis.url: a worker needs it; set APP_SUPERVISOR_REDIS_URL, such as redis://10.0.0.1:6379",
+            "variable APP_MODE: environment.name: a worker needs it; set ENVIRONMENT_NAME to a name that no other worker has, such as env_a",
+            "variable APP_MODE: environment.url: a worker needs it; set ENVIRONMENT_URL to where the entry reaches this host's gateway, such as http://10.0.0.2:13000",
+        ]
+    );
+}
+
+#[test]
+fn a_command_line_finds_the_daemon_without_what_its_role_needs() {
+    let place = of_role(Role::Worker).set("runtime_dir=/run/x").set("redis.password_file=/nowhere/secret");
+    let sources = Sources {
+        config_file: Some(place.dir.path().join("nbsupervisor.toml")),
+        variables: place.variables.clone(),
+        set: place.set.clone(),
+        uid: 0,
+    };
+    assert_eq!(places(&sources).unwrap().socket, Path::new("/run/x/admin.sock"));
+    assert!(places(&Sources { set: vec!["runtime_dir=x".into()], ..sources }).is_err());
+}
+
+/// A worker that is complete, with more keys.
+fn worker(keys: &[&str]) -> Place {
+    let complete = ADDRESSES.iter().map(|(key, value)| format!("{key}={value}"));
+    let place = complete.fold(of_role(Role::Worker), |place, flag| place.set(&flag));
+    keys.iter().fold(place, |place, flag| place.set(flag))
+}
+
+#[test]
+fn the_address_of_a_worker_is_one_that_the_entry_can_use() {
+    assert_eq!(worker(&[]).problems(), [""; 0]);
+    let https = "an entry that speaks https to a worker is not available yet";
+    let cases: &[(&[&str], &[&str])] = &[
+        (
+            &["environment.url=https://a.example"],
+            &[&format!(
+                "--set environment.url: environment.url: {https}; write http://, or set ENVIRONMENT_PROXY_URL to an address with http://"
+            )],
+        ),
+        (&["environment.url=https://a.example", "environment.proxy_url=http://10.0.0.2:13000"], &[]),
+        (
+            &["environment.proxy_url=https://10.0.0.2"],
+            &[&format!("--set environment.proxy_url: environment.proxy_url: {https}; write http://")],
+        ),
+        (
+            &["environment.url=http://127.0.0.1:13000"],
+            &[
+                "--set environment.url: environment.url: \"http://127.0.0.1:13000\" is reached from this host only; write an address that the entry reaches, unless the entry runs on this host",
+            ],
+        ),
+        (
+            &["environment.url=http://10.0.0.2/base"],
+            &[
+                "--set environment.url: environment.url: \"http://10.0.0.2/base\" has something behind the host; write http://HOST:PORT, such as http://10.0.0.2:13000",
+            ],
+        ),
+        (
+            &["environment.url=http://ada:s3cret@h"],
+            &[
+                "--set environment.url: environment.url: a user or password in it would be seen by every host of the fleet; write http://HOST:PORT, such as http://10.0.0.2:13000",
+            ],
+        ),
+    ];
+    for (keys, expected) in cases {
+        assert_eq!(worker(keys).problems(), *expected, "{keys:?}");
+    }
+}
+
+#[test]
+fn redis_has_two_addresses_and_who_we_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (general, of_commands) = (dir.path().join("a"), dir.path().join("b"));
+    fs::write(&general, "s3cret-a\n").unwrap();
+    fs::write(&of_commands, "s3cret-b").unwrap();
+    for file in [&general, &of_commands] {
+        fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let general = format!("redis.password_file={}", general.display());
+    let of_commands = format!("redis.command_password_file={}", of_commands.display());
+    let who = |keys: &[&str]| {
+        let redis = worker(keys).load().unwrap().config.redis.unwrap();
+        [redis.cache, redis.command].map(|target| {
+            let RedisAddress::Tcp { host, .. } = target.address else { panic!("no TCP") };
+            let (user, password) = (target.username.unwrap_or_default(), target.password);
+            format!("{host} {user} {}", password.as_ref().map_or("", |password| password.expose()))
+        })
+    };
+    assert_eq!(who(&[]), ["h  ", "h  "]);
+    assert_eq!(who(&["redis.username=ada", &general]), ["h ada s3cret-a", "h ada s3cret-a"]);
+    let other = "redis.command_url=redis://c";
+    assert_eq!(who(&[other, "redis.username=ada", &general]), ["h ada s3cret-a", "c ada s3cret-a"]);
+    assert_eq!(who(&["redis.command_url=redis://x:own@c", &general]), ["h  s3cret-a", "c x own"]);
+    assert_eq!(who(&["redis.command_url=redis://:own@c", "redis.command_username=bob"]), ["h  ", "c bob own"]);
+    let both = ["redis.username=ada", &general, "redis.command_username=bob", &of_commands];
+    assert_eq!(who(&both), ["h ada s3cret-a", "h bob s3cret-b"]);
+    assert_eq!(
+        worker(&["redis.url=redis://:s3cret@h", &general]).problems().last().unwrap(),
+        "--set redis.url: redis.url: the URL holds a password, and a file holds one too; take it out of the URL"
+    );
+    assert_eq!(
+        worker(&["redis.username=ada"]).problems(),
+        [
+            "--set redis.url: redis.url: there is a user and no password; write redis://USER:PASSWORD@HOST, or set redis.password_file or redis.command_password_file"
+        ]
+    );
+    assert_eq!(
+        worker(&["redis.ca_file=/nowhere/ca.pem", "redis.url=rediss://h"]).problems(),
+        [
+            "--set redis.ca_file: redis.ca_file: /nowhere/ca.pem cannot be read: No such file or directory (os error 2); name a file with certificates in PEM"
+        ]
+    );
+}
+
+#[test]
+fn a_password_is_shown_nowhere() {
+    let place = worker(&[]).variable("APP_COMMAND_REDIS_URL", "rediss://bob:s3cret@c/2");
+    let loaded = place.set("redis.url=redis://ada:s3cret@h").load().unwrap();
+    assert!(!loaded.show().contains("s3cret") && !format!("{loaded:?}").contains("s3cret"), "{}", loaded.show());
+    let shown = |key: &str| loaded.settings.iter().find(|setting| setting.key == key).unwrap().value.clone();
+    assert_eq!(shown("redis.url"), "\"redis://ada:***@h:6379\"");
+    assert_eq!(shown("redis.command_url"), "\"rediss://bob:***@c:6379/2\"");
+    assert_eq!(
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "--set redis.url: redis.url: it holds a password, and everybody on this host may read command lines; set redis.password_file instead"
+        ]
+    );
+    for wrong in [
+        "redis = \"redis://ada:s3cret@h\"",
+        "redis.url = [\"redis://ada:s3cret@h\"]",
+        "redis.url = \"redis://ada:s3/cret@h\"",
+        "mode = \"redis://ada:s3cret@h\"",
+        "mode = \"worker\"\nredis.url = \"redis://ada:s3cret@h",
+    ] {
+        let told = Place::new(wrong).problems().join("\n");
+        assert!(!told.is_empty() && !told.contains("cret"), "{told}");
+    }
+}
+
+#[test]
+fn show_begins_with_the_role_and_what_it_follows_from() {
+    let first = |place: Place| place.load().unwrap().show().lines().next().unwrap().to_string();
+    assert_eq!(first(of_role(Role::Standalone)), "# role: standalone (by default)");
+    assert_eq!(
+        first(of_role(Role::EntryWithApps).set("redis.url=redis://h")),
+        "# role: entry that also runs apps (mode from variable APP_MODE, process_adapter from variable APP_PROCESS_ADAPTER)"
+    );
+    let entry = of_role(Role::Entry).set("redis.url=redis://h");
+    assert_eq!(entry.shown("process_adapter"), "\"remote\" # default");
+    assert_eq!(entry.shown("command_adapter"), "\"redis\" # default");
+    assert_eq!(entry.shown("environment.start_without_entry_after"), "\"never\" # default");
+    let text = worker(&["redis.url=redis://h/3"]).load().unwrap();
+    assert_eq!(Place::new(&text.show()).load().unwrap().config, text.config);
 }

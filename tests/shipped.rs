@@ -45,6 +45,20 @@ fn the_shipped_configuration_shows_every_key_with_its_default() {
 }
 
 #[test]
+fn each_deployment_in_the_shipped_variables_is_a_good_one() {
+    let text = fs::read_to_string(etc().join("default/nbsupervisor")).unwrap();
+    for (heading, role) in [("# Standalone:", "standalone"), ("# Entry:", "entry"), ("# Worker:", "worker")] {
+        let block = text.split("\n\n").find(|block| block.starts_with(heading)).unwrap();
+        let pairs = block.lines().filter_map(|line| line.strip_prefix('#')?.split_once('='));
+        let variables = pairs.filter(|(name, _)| !name.starts_with(' ')).map(|(n, v)| (n.to_string(), v.to_string()));
+        let sources = Sources { variables: variables.collect(), ..root_with(etc().join("nbsupervisor.toml")) };
+        let loaded = load(&sources).unwrap();
+        assert_eq!(loaded.config.role.as_str(), role);
+        assert!(loaded.warnings.is_empty(), "{heading} {:?}", loaded.warnings);
+    }
+}
+
+#[test]
 fn every_shipped_recipe_loads() {
     let mut names = Vec::new();
     let own = fs::read_dir(etc().join("runtimes.d")).unwrap().map(|entry| entry.unwrap().path());

@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
-use crate::config::{Config, Loaded, Sources};
+use crate::config::{Config, Loaded, Role, Sources};
 use crate::entry::{self, EntryHandle};
 use crate::lifecycle::{directories, identity, lock::StateLock, notify, signal::Signals};
 use crate::ports::{Clock, Record, RecordError};
@@ -79,6 +79,10 @@ pub fn daemon(sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&Failure::of(&error)),
     };
+    if loaded.config.role != Role::Standalone {
+        let what = format!("mode {} is not available yet; set APP_MODE=standalone", loaded.config.mode.as_str());
+        return refuse(&Failure::new(what));
+    }
     match run_daemon(&loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => refuse(&failure),

@@ -17,9 +17,15 @@ pub enum ConfigVerb {
 
 pub fn run(verb: ConfigVerb, sources: Sources, out: &Out) -> Outcome {
     match verb {
-        ConfigVerb::Check => verdict(&crate::config::check(&sources), out, "the configuration is good"),
+        ConfigVerb::Check => check(&sources, out),
         ConfigVerb::Show => show(&sources, out),
     }
+}
+
+fn check(sources: &Sources, out: &Out) -> Outcome {
+    let (loaded, problems) = crate::config::check(sources);
+    let role = loaded.map(|loaded| loaded.role()).unwrap_or_default();
+    verdict(&problems, out, &format!("the configuration is good; role: {role}"))
 }
 
 fn show(sources: &Sources, out: &Out) -> Outcome {
@@ -32,5 +38,6 @@ fn show(sources: &Sources, out: &Out) -> Outcome {
     let settings = loaded.settings.iter().map(|setting| {
         serde_json::json!({ "key": setting.key, "value": setting.value, "origin": setting.origin.to_string() })
     });
-    out.data(serde_json::json!({ "settings": settings.collect::<Vec<_>>() }).to_string())
+    let role = loaded.config.role.as_str();
+    out.data(serde_json::json!({ "role": role, "settings": settings.collect::<Vec<_>>() }).to_string())
 }

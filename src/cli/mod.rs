@@ -218,8 +218,8 @@ fn target(global: &Global) -> Outcome<(Target, Option<String>)> {
     if let Some(socket) = &global.socket {
         return Ok((Target::Unix(socket.clone()), None));
     }
-    match crate::config::load(&sources(global)) {
-        Ok(loaded) => Ok((Target::Unix(loaded.config.admin.socket), None)),
+    match crate::config::places(&sources(global)) {
+        Ok(places) => Ok((Target::Unix(places.socket), None)),
         Err(error) => {
             Err(Failure::new(Exit::Failed, format!("the configuration does not tell where the daemon is\n{error}"))
                 .hint("mend it, or name the daemon with --socket PATH"))

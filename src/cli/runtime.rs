@@ -115,8 +115,8 @@ pub fn check_file(file: &Path, out: &Out) -> Outcome {
 }
 
 fn check_all(sources: &Sources, out: &Out) -> Outcome {
-    let loaded = crate::config::load(sources).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    let dir = &loaded.config.recipes_dir;
+    let places = crate::config::places(sources).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let dir = &places.recipes_dir;
     let (recipes, problems) = crate::config::load_recipes(dir);
     verdict(&problems, out, &format!("{}: {} good", dir.display(), count(recipes.len() as u64, "recipe")))
 }

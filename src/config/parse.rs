@@ -9,7 +9,8 @@ use nbs_core::quantity::{ByteSize, format_duration, parse_duration};
 use nbs_core::recipe::Adapter;
 
 use super::reader::Complaint;
-use super::settings::{LogFormat, Mode};
+use super::settings::LogFormat;
+use super::web;
 use nbs_core::nearest::suggestion;
 use nbs_core::network::Network;
 
@@ -22,15 +23,8 @@ pub fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, C
         Some((_, meaning)) => Ok(*meaning),
         None => {
             let hint = suggestion(text, words.iter().map(|(word, _)| *word));
-            Err(Complaint::new(format!("{text:?} is not {what}"), hint))
+            Err(Complaint::new(format!("{:?} is not {what}", web::mask(text)), hint))
         }
-    }
-}
-
-pub fn mode(text: &str) -> Result<Mode, Complaint> {
-    match word(text, "a mode", &[("standalone", Some(Mode::Standalone)), ("supervisor", None), ("worker", None)])? {
-        Some(mode) => Ok(mode),
-        None => Err(Complaint::new(format!("mode {text} is not available yet"), "write standalone")),
     }
 }
 
@@ -150,64 +144,28 @@ pub fn time_zone(text: &str) -> Result<Option<String>, Complaint> {
     Ok(Some(text.to_string()))
 }
 
-/// A base URL without its final slash; the empty text is none.
-pub fn url(text: &str) -> Result<Option<String>, Complaint> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let error = || {
-        let hint = "write http://HOST:PORT or https://HOST:PORT, such as http://10.0.0.2:13000";
-        Complaint::new(format!("{:?} is not a URL", mask_url(text)), hint)
-    };
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(error)?;
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host_port = authority.rsplit('@').next().unwrap_or_default();
-    let host = match host_port.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => {
-            port.parse::<u16>().map_err(|_| error())?;
-            host
-        }
-        _ => host_port,
-    };
-    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '?' || c == '#';
-    if host.is_empty() || rest.contains(odd) {
-        return Err(error());
-    }
-    Ok(Some(text.trim_end_matches('/').to_string()))
+/// A file's path; the empty text is none.
+pub fn optional_file(text: &str) -> Result<Option<PathBuf>, Complaint> {
+    if text.is_empty() { Ok(None) } else { file(text).map(Some) }
 }
 
-/// The URL with its password, if it has one, replaced by `***`.
-pub fn mask_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_string() };
-    let authority_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => {
-            let user = rest[..at].split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:***{}", &rest[at..])
-        }
-        None => text.to_string(),
+/// A file's path.
+pub fn file(text: &str) -> Result<PathBuf, Complaint> {
+    absolute(text, "a file's path", "write an absolute path, such as /etc/nbsupervisor/redis.password")
+}
+
+/// A duration within bounds, or `never`.
+pub fn duration_or_never(bounds: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Option<Duration>, Complaint> {
+    let within = duration(bounds);
+    move |text| match text {
+        "never" => Ok(None),
+        _ => within(text).map(Some).map_err(|c| Complaint::new(c.text, format!("{}, or never", c.hint))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_are_checked_and_masked() {
-        assert_eq!(url("http://10.0.0.2:13000/"), Ok(Some("http://10.0.0.2:13000".into())));
-        assert_eq!(url("https://[::1]:80/base"), Ok(Some("https://[::1]:80/base".into())));
-        assert_eq!(url("https://[::1]"), Ok(Some("https://[::1]".into())));
-        assert_eq!(url(""), Ok(None));
-        for bad in
-            ["10.0.0.2:13000", "http://", "http://a:port", "http://a b", "ftp://a", "http://a?x=1", "http://a:99999"]
-        {
-            assert!(url(bad).is_err(), "{bad}");
-        }
-        assert_eq!(mask_url("http://ada:secret@host/x"), "http://ada:***@host/x");
-        assert_eq!(mask_url("http://host/x@y"), "http://host/x@y");
-        assert!(!url("http://ada:s3cret@host:x").unwrap_err().text.contains("s3cret"));
-    }
 
     #[test]
     fn levels_are_words_or_parts() {

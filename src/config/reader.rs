@@ -102,6 +102,23 @@ impl Notes {
         self.problem(Problem::warning(about.origin.clone(), &about.key, text, hint));
     }
 
+    /// Whether an error was noted about this very key.
+    pub fn has_error(&self, key: &str) -> bool {
+        self.problems.borrow().iter().any(|problem| problem.is_error() && problem.key == key)
+    }
+
+    /// Where the effective value of a key came from.
+    pub fn origin_of(&self, key: &str) -> Origin {
+        let settings = self.settings.borrow();
+        settings.iter().find(|setting| setting.key == key).map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+
+    /// Whether a key was set to something; the empty text is nothing.
+    pub fn is_given(&self, key: &str) -> bool {
+        let is_it = |setting: &Setting| setting.key == key && setting.origin != Origin::Default;
+        self.settings.borrow().iter().any(|setting| is_it(setting) && setting.value != "\"\"")
+    }
+
     /// Everything noted: settings, and the problems in order of their places.
     pub fn finish(self) -> (Vec<Setting>, Vec<Problem>) {
         let known = self.known.into_inner();
@@ -116,10 +133,12 @@ impl Notes {
     }
 }
 
-/// A near sibling, else the same word in another table, else all there is.
+/// A near sibling, else the same word in another table, or the one that a variable with one underscore too few means,
+/// else all there is.
 fn hint_for(unknown: &Unknown, known: &[String]) -> String {
     let siblings = unknown.siblings.iter().map(String::as_str);
-    let elsewhere = || known.iter().find(|path| path.rsplit('.').next() == Some(&unknown.key)).cloned();
+    let is_it = |path: &&String| path.rsplit('.').next() == Some(&unknown.key) || path.replace('.', "_") == unknown.key;
+    let elsewhere = || known.iter().find(is_it).cloned();
     match nearest(&unknown.key, siblings.clone()).map(|key| join(&unknown.parent, key)).or_else(elsewhere) {
         Some(right) => format!("did you mean {right}?"),
         None => format!("there is {}", siblings.collect::<Vec<_>>().join(", ")),

@@ -1,7 +1,7 @@
 //! The typed configuration: every key, its default and its check.
 //!
-//! Deliberately absent: the keys of later modes ([redis], [database], [security]); setting one is refused, as nothing
-//! would follow from it.
+//! Mode and role are in `mode`, the addresses of Redis in `redis_settings`. Deliberately absent: [database], which is of a
+//! later version; setting it is refused, as nothing would follow from it.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -13,33 +13,21 @@ use nbs_core::network::Network;
 use nbs_core::quantity::ByteSize;
 use nbs_core::recipe::Adapter;
 
-use super::parse;
+use super::mode::{self, Mode, Role};
 use super::problem::{Origin, Problem};
 use super::reader::{Notes, Reader};
+use super::redis_settings::{self, RedisKeys, RedisSettings};
 use super::sources::Standard;
 use super::value::Table;
-
-/// What this daemon is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Entry, worker and gateway in one, one environment, no Redis.
-    Standalone,
-}
-
-impl Mode {
-    /// The word in configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Standalone => "standalone",
-        }
-    }
-}
+use super::{parse, web};
 
 /// The configuration of a daemon, valid as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// What this daemon is.
+    /// What the operator called this daemon.
     pub mode: Mode,
+    /// What it does, which follows from the mode and the adapter variables.
+    pub role: Role,
     /// Record, ledger, app data.
     pub state_dir: PathBuf,
     /// The daemon's own sockets; vanishes with it.
@@ -54,8 +42,12 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Gateway.
     pub gateway: GatewaySettings,
-    /// This environment.
+    /// This environment; of no meaning for an entry without apps of its own.
     pub environment: EnvironmentSettings,
+    /// Redis; there if the role uses it, and only then.
+    pub redis: Option<RedisSettings>,
+    /// The keys of the fleet.
+    pub security: SecuritySettings,
     /// Usage samples.
     pub usage: UsageSettings,
     /// The apps' log files.
@@ -97,9 +89,9 @@ pub struct GatewaySettings {
 pub struct EnvironmentSettings {
     /// Its name.
     pub name: EnvironmentName,
-    /// Where it is reached.
+    /// Where it is reached: scheme, host and port, without a slash at the end. Always there on a worker.
     pub url: Option<String>,
-    /// Where an entry's gateway reaches it, if elsewhere.
+    /// Where an entry's gateway reaches it, if elsewhere; the same form.
     pub proxy_url: Option<String>,
     /// What runs apps whose recipe names no adapter; none = systemd where it is PID 1, else the process adapter.
     pub adapter: Option<Adapter>,
@@ -109,6 +101,15 @@ pub struct EnvironmentSettings {
     pub heartbeat_interval: Duration,
     /// Ports for apps.
     pub port_range: RangeInclusive<u16>,
+    /// After how long without an entry a worker starts what is queued by itself; none = never.
+    pub start_without_entry_after: Option<Duration>,
+}
+
+/// `[security]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecuritySettings {
+    /// The fleet key of an entry, or the key of a worker.
+    pub fleet_key_file: PathBuf,
 }
 
 /// `[usage]`
@@ -174,33 +175,48 @@ const HOUR: Duration = Duration::from_secs(3600);
 const NOTHING: Duration = Duration::ZERO;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Reads the merged table. What is wrong is noted, and its default taken, so that all of it is found.
-pub fn read(table: Table, standard: &Standard, is_root: bool, notes: &Notes) -> Config {
+/// Reads the merged table, and looks at no other file. What is wrong is noted, and its default taken, so that all of it is
+/// found. What the role needs beyond single keys is left to `complete`.
+pub fn read(table: Table, standard: &Standard, is_root: bool, notes: &Notes) -> (Config, RedisKeys) {
     let mut top = Reader::new(table, notes);
-    let mode = top.setting("mode", "standalone", parse::mode);
+    let (mode, role) = mode::read(&mut top);
     let state_dir = directory(&mut top, "state_dir", &standard.state_dir);
     let runtime_dir = directory(&mut top, "runtime_dir", &standard.runtime_dir);
     let apps_run_dir = if is_root { "/run/nbsupervisor-apps".into() } else { with_suffix(&runtime_dir, "-apps") };
+    let redis = redis_settings::read(top.group("redis"));
     let config = Config {
         mode,
+        role,
         apps_run_dir: directory(&mut top, "apps_run_dir", &apps_run_dir),
         recipes_dir: directory(&mut top, "recipes_dir", &standard.config_dir.join("runtimes.d")),
         time_zone: top.setting("time_zone", "", parse::time_zone),
         admin: admin(top.group("admin"), &runtime_dir),
         gateway: gateway(top.group("gateway")),
         environment: environment(top.group("environment")),
+        redis: None,
+        security: security(top.group("security"), &standard.config_dir),
         usage: usage(top.group("usage")),
         logs: logs(top.group("logs")),
         log: log(top.group("log")),
         state_dir,
         runtime_dir,
     };
-    top.later("redis", "Redis");
     top.later("database", "the making of databases");
-    top.later("security", "the fleet's security");
     top.finish();
     check_together(&config, notes);
-    config
+    (config, redis)
+}
+
+/// Adds what depends on the role: what it needs and has not, and Redis with the files that hold its secrets.
+pub fn complete(config: &mut Config, redis: RedisKeys, notes: &Notes) {
+    mode::check_needs(config.role, notes);
+    if config.role == Role::Worker {
+        let environment = &config.environment;
+        mode::check_addresses(environment.url.as_deref(), environment.proxy_url.as_deref(), notes);
+    }
+    if config.role.uses_redis() {
+        config.redis = redis.resolve(notes);
+    }
 }
 
 fn admin(mut group: Reader<'_>, runtime_dir: &Path) -> AdminSettings {
@@ -230,13 +246,26 @@ fn gateway(mut group: Reader<'_>) -> GatewaySettings {
 fn environment(mut group: Reader<'_>) -> EnvironmentSettings {
     let settings = EnvironmentSettings {
         name: group.setting("name", "local", |text| Ok(EnvironmentName::parse(text)?)),
-        url: group.setting_shown("url", "", parse::url, parse::mask_url),
-        proxy_url: group.setting_shown("proxy_url", "", parse::url, parse::mask_url),
+        url: group.setting("url", "", web::address),
+        proxy_url: group.setting("proxy_url", "", web::address),
         adapter: group.setting("adapter", "auto", parse::adapter_or_auto),
         concurrent_starts: group.setting_integer("concurrent_starts", 2, 1..=10_000) as usize,
         heartbeat_interval: group.setting("heartbeat_interval", "2m", parse::duration(Duration::from_secs(1)..=HOUR)),
         port_range: group.setting("port_range", "20000-29999", parse::port_range),
+        start_without_entry_after: group.setting(
+            "start_without_entry_after",
+            "never",
+            parse::duration_or_never(Duration::from_secs(1)..=30 * 24 * HOUR),
+        ),
     };
+    group.finish();
+    settings
+}
+
+fn security(mut group: Reader<'_>, config_dir: &Path) -> SecuritySettings {
+    let file = config_dir.join("fleet.key");
+    let settings =
+        SecuritySettings { fleet_key_file: group.setting("fleet_key_file", &file.to_string_lossy(), parse::file) };
     group.finish();
     settings
 }

@@ -70,7 +70,8 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => write!(f, "{text:?}"),
+            // In the wrong place, a URL is still not to show its password.
+            Self::Text(text) => write!(f, "{:?}", super::web::mask(text)),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Boolean(flag) => write!(f, "{flag}"),
             Self::Other(text) => f.write_str(text),

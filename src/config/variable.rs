@@ -7,13 +7,19 @@ use super::problem::{Origin, Problem};
 use super::reader::Notes;
 use super::sources::Sources;
 use super::value::{self, Kind, Table, Value};
-use nbs_core::nearest::suggestion;
 
 const PREFIX: &str = "NBSUPERVISOR_";
+
+const COMMAND_ADAPTER: &str = "APP_COMMAND_ADAPTER";
+/// How the origin's documents spell it, too.
+const COMMAND_ADAPTER_MISSPELT: &str = "APP_COMMAND_ADPATER";
 
 /// Variables that stand for one key each; their value is always a text.
 const NAMED: &[(&str, &[&str])] = &[
     ("APP_MODE", &["mode"]),
+    ("APP_DISCOVERY_ADAPTER", &["discovery_adapter"]),
+    ("APP_PROCESS_ADAPTER", &["process_adapter"]),
+    (COMMAND_ADAPTER, &["command_adapter"]),
     ("APP_SUPERVISOR_REDIS_URL", &["redis", "url"]),
     ("APP_COMMAND_REDIS_URL", &["redis", "command_url"]),
     ("ENVIRONMENT_NAME", &["environment", "name"]),
@@ -39,11 +45,10 @@ pub const NOT_CONFIGURATION: &[&str] = &[
 /// Reads the variables into a table.
 pub fn read(sources: &Sources, notes: &Notes) -> Table {
     let mut table = Table::new();
+    misspelt(sources, &mut table, notes);
     for (name, path) in NAMED {
         if let Some(text) = sources.variable(name) {
-            let origin = Origin::Variable((*name).into());
-            let value = Value { origin, raw: Some(text.into()), kind: Kind::Text(text.into()) };
-            put(&mut table, path, value);
+            put(&mut table, path, plain(name, text));
         }
     }
     for name in sources.variables.keys() {
@@ -58,7 +63,6 @@ pub fn read(sources: &Sources, notes: &Notes) -> Table {
             put(&mut table, &path, value::parse_loose(text, Origin::Variable(name.as_str().into())));
         }
     }
-    check_adapters(sources, notes);
     table
 }
 
@@ -76,44 +80,25 @@ pub fn put(table: &mut Table, path: &[&str], value: Value) {
     value::merge(table, whole);
 }
 
-/// The adapter variables choose nothing in standalone mode, but what they ask for must not be silently ignored.
-fn check_adapters(sources: &Sources, notes: &Notes) {
-    for name in ["APP_DISCOVERY_ADAPTER", "APP_PROCESS_ADAPTER"] {
-        match sources.variable(name) {
-            None | Some("local") => {}
-            Some("remote") => {
-                refuse(notes, name, "remote (through Redis) is not available yet", "write local or unset it")
-            }
-            Some(other) => unknown_value(notes, name, other, &["local", "remote"]),
-        }
-    }
-    let (right, wrong) = ("APP_COMMAND_ADAPTER", "APP_COMMAND_ADPATER");
-    let name = match (sources.variable(right), sources.variable(wrong)) {
-        (None, None) => return,
-        (Some(a), Some(b)) if a != b => {
-            let text = format!("it is {b:?}, but {right} is {a:?}");
-            refuse(notes, wrong, &text, &format!("keep {right} only"));
-            return;
-        }
-        (Some(_), _) => right,
-        (None, Some(_)) => {
-            let text = format!("this is the misspelling of {right} in the origin's documents");
-            notes.problem(Problem::warning(Origin::Variable(wrong.into()), "", text, format!("write {right}")));
-            wrong
-        }
-    };
-    match sources.variable(name) {
-        Some("redis") => refuse(notes, name, "redis is not available yet", "unset it"),
-        Some(other) => unknown_value(notes, name, other, &["redis"]),
-        None => {}
-    }
+/// A variable's value that is a text, whatever it looks like.
+fn plain(name: &str, text: &str) -> Value {
+    Value { origin: Origin::Variable(name.into()), raw: Some(text.into()), kind: Kind::Text(text.into()) }
 }
 
-fn refuse(notes: &Notes, name: &str, text: &str, hint: &str) {
-    notes.problem(Problem::error(Origin::Variable(name.into()), "", text, hint));
-}
-
-fn unknown_value(notes: &Notes, name: &str, value: &str, known: &[&str]) {
-    let hint = suggestion(value, known.iter().copied());
-    refuse(notes, name, &format!("{value:?} is no value of it"), &hint);
+/// Takes the misspelt variable for the right one, and says so.
+fn misspelt(sources: &Sources, table: &mut Table, notes: &Notes) {
+    let (right, wrong) = (COMMAND_ADAPTER, COMMAND_ADAPTER_MISSPELT);
+    let Some(text) = sources.variable(wrong) else { return };
+    let origin = Origin::Variable(wrong.into());
+    match sources.variable(right) {
+        Some(other) if other != text => {
+            let what = format!("it is {text:?}, but {right} is {other:?}");
+            notes.problem(Problem::error(origin, "", what, format!("keep {right} only")));
+        }
+        _ => {
+            let what = format!("this is the misspelling of {right} in the origin's documents, and is taken for it");
+            notes.problem(Problem::warning(origin, "", what, format!("write {right}")));
+            put(table, &["command_adapter"], plain(wrong, text));
+        }
+    }
 }
