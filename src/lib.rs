@@ -12,6 +12,7 @@ pub mod wire;
 pub mod worker;
 pub mod entry;
 
+pub mod security;
 pub mod ground;
 pub mod probe;
 pub mod journal;

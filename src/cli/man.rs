@@ -45,6 +45,10 @@ const FILES: &[(&str, &str)] = &[
     ("/etc/nbsupervisor/nbsupervisor.toml", "The configuration, see `nbsupervisor.toml`(5)."),
     ("/etc/nbsupervisor/nbsupervisor.d/*.toml", "Drop-ins, laid over it in order of their names."),
     ("/etc/default/nbsupervisor", "Environment variables of the service."),
+    (
+        "/etc/nbsupervisor/fleet.key",
+        "The key of the fleet, on the entry of several hosts; see `nbsupervisor-key-generate`(1).",
+    ),
     ("/etc/nbsupervisor/runtimes.d/*.toml", "Recipes: how each kind of app is run."),
     ("/var/lib/nbsupervisor", "The record, and the apps' own data below `apps`."),
     ("/run/nbsupervisor/admin.sock", "The daemon's socket."),
@@ -321,7 +325,7 @@ mod tests {
     #[test]
     fn every_verb_has_a_page_and_stands_in_the_overview() {
         let overview = text("");
-        for words in ["daemon", "status", "app create", "runtime check", "man", "completions"] {
+        for words in ["daemon", "status", "app create", "runtime check", "key export-worker", "man", "completions"] {
             assert!(text(words).contains(&format!("nbsupervisor {words}")), "{words}");
             assert!(overview.contains(&format!("\n{words}")), "{words} is not in the overview");
         }

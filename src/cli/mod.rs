@@ -10,6 +10,7 @@ mod config;
 mod daemon_args;
 mod environment;
 mod exit;
+mod key;
 mod man;
 mod operation;
 mod out;
@@ -114,6 +115,9 @@ enum Verb {
     /// Manage tokens for the API over TCP
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// Make the keys that hosts know each other by
+    #[command(subcommand)]
+    Key(key::KeyVerb),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -170,6 +174,7 @@ fn run(global: &Global, verb: Verb, out: &Out) -> Outcome {
         }
         Verb::Man(args) => man::run(args, Cli::command(), out),
         Verb::Config(verb) => config::run(verb, sources(global), out),
+        Verb::Key(verb) => key::run(verb, out),
         Verb::Runtime(runtime::RuntimeVerb::Check { file: Some(file) }) => runtime::check_file(&file, out),
         verb => talk(global, verb),
     }
@@ -196,7 +201,12 @@ fn talk(global: &Global, verb: Verb) -> Outcome {
             Verb::Ops(args) => operation::ops(session, args).await,
             Verb::Events(args) => operation::events(session, args).await,
             Verb::Token(verb) => token::run(session, verb).await,
-            Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) | Verb::Completions { .. } | Verb::Man(_) => Ok(()),
+            Verb::Daemon(_)
+            | Verb::Demo(_)
+            | Verb::Config(_)
+            | Verb::Key(_)
+            | Verb::Completions { .. }
+            | Verb::Man(_) => Ok(()),
         }
     });
     // A read of standard input that nobody waits for any more must not hold the exit.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use crate::store::cipher::Sealer;
+use crate::security::Sealer;
 use crate::store::error::OpenError;
 use crate::store::row::sum;
 use crate::store::{KEY_FILE, RECORD_FILE, host_key, patch};

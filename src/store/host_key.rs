@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::store::cipher::Sealer;
+use crate::security::Sealer;
 use crate::store::error::OpenError;
 use crate::store::{KEY_FILE, RECORD_FILE};
 use crate::wire::record::Cipher;

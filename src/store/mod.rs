@@ -5,7 +5,6 @@
 //! Deliberately absent: what the rows mean (core), their shape (wire), and any repair: a damaged file is refused and
 //! left as it is, as nobody but the operator can tell what may be lost.
 
-mod cipher;
 mod error;
 mod file;
 mod host_key;
@@ -28,11 +27,11 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ports::{BoxFuture, Record, RecordError, TokenRow};
+use crate::security::Sealer;
 use crate::wire::record::RowError;
 
 pub use error::OpenError;
 
-use cipher::Sealer;
 use reader::Query;
 use row::Write;
 use writer::Request;

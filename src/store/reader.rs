@@ -13,7 +13,7 @@ use rusqlite::{Connection, Params, params};
 use tokio::sync::mpsc;
 
 use crate::ports::{RecordError, TokenRow};
-use crate::store::cipher::Sealer;
+use crate::security::Sealer;
 use crate::store::error::{REMEDY, fault};
 use crate::store::row::{read_token, sum};
 use crate::wire::record::{self, RowError};

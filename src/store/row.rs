@@ -5,7 +5,7 @@ use rusqlite::{CachedStatement, Connection, params};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::TokenRow;
-use crate::store::cipher::Sealer;
+use crate::security::Sealer;
 use crate::wire::hex;
 use crate::wire::record::{self, RowError};
 

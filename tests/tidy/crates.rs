@@ -12,7 +12,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anstream", &["cli"]),
     ("arc-swap", &["entry", "worker", "gateway", "admin", "config", "usage"]),
     ("axum", &["admin", "console"]),
-    ("chacha20poly1305", &["store", "security"]),
+    ("chacha20poly1305", &["security"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -35,7 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redis", &["redis_bus"]),
     ("rusqlite", &["store"]),
     ("rustls", &["redis_bus"]),
-    ("rustix", &["process", "ground", "usage", "probe", "gateway", "admin", "lifecycle", "store", "clock"]),
+    ("rustix", &["process", "ground", "usage", "probe", "gateway", "admin", "lifecycle", "security", "store", "clock"]),
     ("sd-notify", &["lifecycle"]),
     ("serde", &["wire", "config", "cli", "store", "admin", "gateway", "journal"]),
     ("serde_json", &["wire", "config", "cli", "store", "admin", "gateway", "probe", "journal", "redis_bus"]),
@@ -67,6 +67,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing-journald", &["telemetry"]),
     ("tracing-subscriber", &["telemetry"]),
     ("zbus", &["systemd"]),
+    ("zeroize", &["security"]),
 ];
 
 /// The rooms that join others.

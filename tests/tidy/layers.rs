@@ -9,6 +9,9 @@ const ADAPTER: &[&str] = &["wire", "ports", "telemetry", "tasks"];
 /// What an adapter may import that starts processes.
 const STARTER: &[&str] = &["wire", "ports", "telemetry", "tasks", "ground"];
 
+/// What an adapter may import that seals, signs or checks.
+const KEYED: &[&str] = &["wire", "ports", "telemetry", "tasks", "security"];
+
 /// The edges, in reading order. Every room may use `nbs_core`; ARCHITECTURE.md shows the same table.
 pub const EDGES: &[(&str, &[&str])] = &[
     ("ports", &[]),
@@ -19,22 +22,23 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("lifecycle", &[]),
     ("config", &[]),
     ("ground", &[]),
+    ("security", &["wire"]),
     ("systemd", STARTER),
     ("process", STARTER),
     ("shared", ADAPTER),
-    ("redis_bus", ADAPTER),
+    ("redis_bus", KEYED),
     ("local_bus", ADAPTER),
-    ("store", ADAPTER),
+    ("store", KEYED),
     ("probe", ADAPTER),
     ("usage", ADAPTER),
     ("database", ADAPTER),
     ("journal", ADAPTER),
     ("worker", &["ports", "telemetry", "tasks"]),
     ("entry", &["ports", "telemetry", "tasks"]),
-    ("gateway", &["wire", "ports", "worker", "entry", "telemetry", "tasks"]),
+    ("gateway", &["wire", "ports", "worker", "entry", "telemetry", "tasks", "security"]),
     ("admin", &["wire", "ports", "worker", "entry", "telemetry", "tasks"]),
     ("console", &["wire", "worker", "entry", "telemetry", "tasks"]),
-    ("cli", &["wire", "config"]),
+    ("cli", &["wire", "config", "security"]),
 ];
 
 /// The rooms that join others: they may import all, and decide nothing about apps.

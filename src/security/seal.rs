@@ -1,7 +1,9 @@
-//! Secrets at rest: XChaCha20-Poly1305 under the host's key.
+//! Secrets at rest and on their way: XChaCha20-Poly1305 under the host's key, or an environment's.
 //!
 //! Nonces are random; 192 bits of them never meet. The place of a text is bound to it, so that whoever can write the
 //! file cannot give one app the secret of another.
+
+use std::fmt;
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
@@ -14,11 +16,19 @@ const PREFIX: &str = "x1:";
 const NONCE: usize = 24;
 
 /// Seals and opens texts with one key.
-pub(crate) struct Sealer(XChaCha20Poly1305);
+#[derive(Clone)]
+pub struct Sealer(XChaCha20Poly1305);
 
 impl Sealer {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
+    /// Takes the key. It is wiped from memory when the sealer goes.
+    pub fn new(key: &[u8; 32]) -> Self {
         Self(XChaCha20Poly1305::new(key.into()))
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer([secret])")
     }
 }
 
