@@ -37,6 +37,7 @@ pub mod record;
 pub mod port_book;
 pub mod instance;
 pub mod environment;
+pub mod mirror;
 pub mod lease;
 pub mod admission;
 pub mod ledger;
