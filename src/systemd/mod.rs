@@ -9,6 +9,7 @@ mod absent;
 mod adopt;
 mod bus;
 mod command;
+mod each;
 mod end;
 mod envfile;
 mod notes;
@@ -28,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 use nbs_core::id::Run;
 use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
-use nbs_core::observation::{Fact, Observation, SpawnFailure};
+use nbs_core::observation::{Fact, Identity, Observation, SpawnFailure};
 use nbs_core::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -122,6 +123,11 @@ impl Drop for Units {
 impl Inner {
     async fn tell(&self, app: &AppId, run: Run, fact: Fact) {
         let _ = self.sender.send(Observation { app: app.clone(), run, fact }).await;
+    }
+
+    /// Who a unit's main process is: the invocation tells starts apart, so its ticks are not needed.
+    fn identity(&self, pid: u32, invocation: Option<String>) -> Identity {
+        Identity { pid, start_ticks: 0, boot: self.boot.clone(), invocation }
     }
 
     fn is_ours(&self, marker: Option<&Marker>) -> bool {

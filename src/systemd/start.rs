@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nbs_core::launch::Launch;
-use nbs_core::observation::{Identity, SpawnFailure, SpawnFailureKind};
+use nbs_core::observation::{SpawnFailure, SpawnFailureKind};
 use nbs_core::reason::{Reason, ReasonCode};
 use nbs_core::unit::unit_name;
 use tokio::sync::oneshot;
@@ -207,12 +207,8 @@ async fn read_settled(inner: &Arc<Inner>, launch: &Launch) -> Result<Snapshot, S
 /// From now on the unit's signals tell of it; what it did since it was read (`settled`) or heard of is judged now.
 fn started(inner: &Arc<Inner>, launch: &Launch, unit: &Snapshot, settled: bool) -> Started {
     let (app, run) = (&launch.app, launch.run);
-    let identity = Identity {
-        pid: unit.main_pid,
-        start_ticks: 0,
-        boot: inner.boot.clone(),
-        invocation: Some(unit.invocation.clone()).filter(|invocation| !invocation.is_empty()),
-    };
+    let invocation = Some(unit.invocation.clone()).filter(|invocation| !invocation.is_empty());
+    let identity = inner.identity(unit.main_pid, invocation);
     inner.units.with(app, run, |tracked| {
         tracked.started = None;
         if tracked.told == Told::Starting {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Inner;
 use super::bus::Event;
+use super::each::each;
 use super::snapshot::Snapshot;
 use super::state::{News, UNLOADED, reason_of};
 use super::tracked::Life;
@@ -54,19 +55,11 @@ pub(super) fn gone(seen: &Snapshot) -> Snapshot {
 
 /// Signals may have been missed: every unit is read again.
 async fn resync(inner: &Arc<Inner>) {
-    let mut apps = inner.units.apps().into_iter();
-    let mut readers = tokio::task::JoinSet::new();
-    loop {
-        while readers.len() < READS_AT_ONCE
-            && let Some(app) = apps.next()
-        {
-            let inner = inner.clone();
-            readers.spawn(async move { reread(&inner, &app).await });
-        }
-        if readers.join_next().await.is_none() {
-            return;
-        }
-    }
+    each(inner.units.apps(), READS_AT_ONCE, |app| {
+        let inner = inner.clone();
+        async move { reread(&inner, &app).await }
+    })
+    .await;
 }
 
 /// Looks at a unit as a whole; again and again while systemd does not answer and the unit is watched.
@@ -124,7 +117,7 @@ impl Inner {
             }
             News::Restarted { pid, restarts, reason } => {
                 // An end that was told brought its lines along.
-                let identity = self.identity(app, run, pid).await;
+                let identity = self.restarted(app, run, pid).await;
                 let (reason, last_log) = match reason {
                     Some(unseen) => self.unseen_end(app, life, &identity, unseen).await,
                     None => (None, Vec::new()),
@@ -165,13 +158,13 @@ impl Inner {
     }
 
     /// A process that systemd started just now.
-    pub(super) async fn identity(&self, app: &AppId, run: Run, pid: u32) -> Identity {
+    async fn restarted(&self, app: &AppId, run: Run, pid: u32) -> Identity {
         let seen = self.units.with(app, run, |tracked| tracked.seen.invocation.clone());
         let invocation = match seen.filter(|invocation| !invocation.is_empty()) {
             Some(invocation) => Some(invocation),
             None => self.bus.invocation(&unit_name(app)).await.ok(),
         };
-        Identity { pid, start_ticks: 0, boot: self.boot.clone(), invocation }
+        self.identity(pid, invocation)
     }
 
     /// The last lines of one start.
