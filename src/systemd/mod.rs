@@ -20,8 +20,6 @@ mod state;
 mod tracked;
 mod watch;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -34,6 +32,7 @@ use nbs_core::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::ground::removal;
 use crate::ports::{BoxFuture, Found, Known, LastLines, ObservationSender, ProcessControl, Started};
 
 use bus::{Bus, Scope};
@@ -157,30 +156,12 @@ impl Inner {
     }
 
     fn clean_up(&self, app: &AppId, purge_data: bool) -> Result<(), String> {
-        let gone = |path: &Path, result: io::Result<()>| match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("removing {} failed: {error}", path.display()))
-            }
-            _ => Ok(()),
-        };
-        let env_file = self.env_file(app);
-        gone(&env_file, fs::remove_file(&env_file))?;
-        gone(&self.run_root, remove_directory(&self.run_root.join(app.as_str())))?;
+        removal::remove_file(&self.env_file(app))?;
+        removal::remove_directory(&self.run_root.join(app.as_str()))?;
         match purge_data {
-            true => gone(&self.state_root, remove_directory(&self.state_root.join(app.as_str()))),
+            true => removal::remove_directory(&self.state_root.join(app.as_str())),
             false => Ok(()),
         }
-    }
-}
-
-/// Removes a directory, also where systemd made it a link into a private place, as it does for dynamic users.
-fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path)?.is_symlink() {
-        true => {
-            fs::remove_dir_all(fs::canonicalize(path)?)?;
-            fs::remove_file(path)
-        }
-        false => fs::remove_dir_all(path),
     }
 }
 
