@@ -53,11 +53,18 @@ pub(super) fn gone(seen: &Snapshot) -> Snapshot {
     Snapshot { active: "inactive".into(), sub: UNLOADED.into(), main_pid: 0, ..seen.clone() }
 }
 
-/// Signals may have been missed: every unit is read again.
+/// Signals may have been missed: every unit is read again. One that cannot be read does not hold up the events of all
+/// others; it is tried again beside them.
 async fn resync(inner: &Arc<Inner>) {
     each(inner.units.apps(), READS_AT_ONCE, |app| {
         let inner = inner.clone();
-        async move { reread(&inner, &app).await }
+        async move {
+            if let Some(run) = inner.units.run_of(&app)
+                && !read_once(&inner, &app, run).await
+            {
+                tokio::spawn(async move { reread(&inner, &app).await });
+            }
+        }
     })
     .await;
 }
@@ -65,19 +72,27 @@ async fn resync(inner: &Arc<Inner>) {
 /// Looks at a unit as a whole; again and again while systemd does not answer and the unit is watched.
 pub(super) async fn reread(inner: &Arc<Inner>, app: &AppId) {
     let Some(run) = inner.units.run_of(app) else { return };
-    loop {
-        let read = inner.bus.read(&unit_name(app)).await;
-        // What was read is about the life that was watched when it was asked for.
-        if inner.units.run_of(app) != Some(run) {
-            return;
-        }
-        match read {
-            Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => return inner.see(app, true, |_| unit),
-            Ok(_) => return inner.see(app, true, gone),
-            Err(error) => tracing::debug!(app = %app, error = %error.text, "a unit could not be read"),
-        }
+    while !read_once(inner, app, run).await {
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Looks at the unit of a life as a whole. Returns whether that is settled: it was read, or is watched no more.
+async fn read_once(inner: &Arc<Inner>, app: &AppId, run: Run) -> bool {
+    let read = inner.bus.read(&unit_name(app)).await;
+    // What was read is about the life that was watched when it was asked for.
+    if inner.units.run_of(app) != Some(run) {
+        return true;
+    }
+    match read {
+        Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => inner.see(app, true, |_| unit),
+        Ok(_) => inner.see(app, true, gone),
+        Err(error) => {
+            tracing::debug!(app = %app, error = %error.text, "a unit could not be read");
+            return false;
+        }
+    }
+    true
 }
 
 impl Inner {
