@@ -34,6 +34,8 @@ pub mod observation;
 pub mod effect;
 pub mod record;
 
+pub mod rename;
+
 pub mod port_book;
 pub mod instance;
 pub mod environment;
