@@ -1,7 +1,7 @@
 //! The clock of Redis, as estimated here: the one clock that all hosts share.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nbs_core::time::Mono;

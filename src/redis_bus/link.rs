@@ -355,10 +355,12 @@ impl Ask<'_> {
 
     fn writes(&self) -> bool {
         const READS: &[&[u8]] = &[b"TIME", b"INFO", b"GET", b"MGET", b"SMEMBERS", b"HGETALL", b"EXISTS"];
-        let reads = |cmd: &Cmd| cmd.args_iter().next().is_some_and(|arg| match arg {
-            redis::Arg::Simple(name) => READS.contains(&name),
-            _ => false,
-        });
+        let reads = |cmd: &Cmd| {
+            cmd.args_iter().next().is_some_and(|arg| match arg {
+                redis::Arg::Simple(name) => READS.contains(&name),
+                _ => false,
+            })
+        };
         match self {
             Self::One(cmd) => !reads(cmd),
             Self::Many(pipeline) => !pipeline.cmd_iter().all(reads),
@@ -377,7 +379,9 @@ fn plain(value: Value) -> Result<Value, Trouble> {
 /// A connection that breaks at its first words is mostly one side with and one without TLS.
 fn greeting(trouble: Trouble) -> Trouble {
     match trouble.cause {
-        Cause::Lost => Trouble::new(Cause::Tls, format!("the connection was closed at the first word ({})", trouble.text)),
+        Cause::Lost => {
+            Trouble::new(Cause::Tls, format!("the connection was closed at the first word ({})", trouble.text))
+        }
         _ => trouble,
     }
 }

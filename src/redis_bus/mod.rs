@@ -15,6 +15,7 @@ mod link;
 mod random;
 mod scripts;
 mod server;
+mod speech;
 mod stream;
 mod trouble;
 

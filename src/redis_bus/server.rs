@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_refused_without_repeating_it() {
-        for url in ["", "geheim", "http://geheim", "redis://:geheim@", "redis://h/geheim", "rediss://geheim/#insecure"] {
+        for url in ["", "geheim", "http://geheim", "redis://:geheim@", "redis://h/geheim", "rediss://geheim/#insecure"]
+        {
             let error = Server::new(url, None, None).unwrap_err().to_string();
             assert!(!error.contains("geheim") && error.contains("redis://host"), "{url}: {error}");
         }

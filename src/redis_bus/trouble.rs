@@ -81,7 +81,10 @@ impl Cause {
 
     /// Whether somebody has to do something about it that does not pass by itself.
     pub(super) fn wants_somebody(self) -> bool {
-        matches!(self, Self::Auth | Self::Tls | Self::Settings | Self::TooOld | Self::ReadOnly | Self::Full | Self::CannotSave)
+        matches!(
+            self,
+            Self::Auth | Self::Tls | Self::Settings | Self::TooOld | Self::ReadOnly | Self::Full | Self::CannotSave
+        )
     }
 }
 

@@ -91,6 +91,10 @@ mod tests {
         assert!(Facts::read(INFO).advice().unwrap().contains("allkeys-lru"));
         let facts = |info: &str| Facts::read(&INFO.replace("allkeys-lru", info)).advice();
         assert_eq!(facts("noeviction"), None);
-        assert_eq!(Facts::read(&INFO.replace("maxmemory:100", "maxmemory:0")).advice(), None, "nothing is ever thrown away");
+        assert_eq!(
+            Facts::read(&INFO.replace("maxmemory:100", "maxmemory:0")).advice(),
+            None,
+            "nothing is ever thrown away"
+        );
     }
 }
