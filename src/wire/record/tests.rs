@@ -1,22 +1,15 @@
 use std::sync::Arc;
 
-use super::*;
-use crate::wire::samples;
+use nbs_core::id::{Generation, Seq};
+use nbs_core::intent::Intent;
+use nbs_core::name::EnvironmentName;
+use nbs_core::record::{AppLife, AppRow, LedgerGoal, PlacementRow};
+use nbs_core::time::Wall;
+use nbs_core::view::EventView;
 use proptest::prelude::*;
 
-/// Turns a text around and remembers its place: enough to see that every secret goes through, with its own place.
-struct Mirror;
-
-impl Cipher for Mirror {
-    fn encrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
-        Ok(format!("{place}={}", text.chars().rev().collect::<String>()))
-    }
-
-    fn decrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
-        let inner = text.strip_prefix(&format!("{place}="));
-        inner.map(|text| text.chars().rev().collect()).ok_or(RowError::Cipher(format!("not made for {place}")))
-    }
-}
+use super::*;
+use crate::wire::samples::{self, Mirror};
 
 proptest! {
     #[test]
@@ -45,6 +38,19 @@ proptest! {
     }
 
     #[test]
+    fn an_environment_reads_back_as_written(row in samples::environment_row()) {
+        prop_assert_eq!(read_environment(&write_environment(&row).unwrap()), Ok(row));
+    }
+
+    #[test]
+    fn turns_and_reigns_read_back_as_written(row in samples::grant_row(), reign in samples::reign()) {
+        prop_assert_eq!(read_epoch(&write_epoch(reign.epoch).unwrap()), Ok(reign.epoch));
+        prop_assert_eq!(read_own_environment(&write_own_environment(&row.environment).unwrap()), Ok(row.environment.clone()));
+        prop_assert_eq!(read_grant(&write_grant(&row).unwrap()), Ok(row));
+        prop_assert_eq!(read_reign(&write_reign(&reign).unwrap()), Ok(reign));
+    }
+
+    #[test]
     fn nothing_that_is_read_panics(text in "\\PC{0,200}") {
         prop_assert!(read_app(&text, &Mirror).is_err());
         prop_assert!(read_instance(&text, &Mirror).is_err());
@@ -70,7 +76,7 @@ fn a_later_field_is_ignored_and_a_later_version_refused() {
     let later_field = text.replacen('{', "{\"colour\":[1],", 1);
     assert_eq!(read_event(&later_field), Ok(event()));
     let later_version = text.replacen("\"v\":1", "\"v\":2,\"whole\":\"other\"", 1);
-    assert_eq!(read_event(&later_version), Err(RowError::Newer { found: 2 }));
+    assert_eq!(read_event(&later_version), Err(RowError::Newer { found: 2, supported: 1 }));
     assert!(read_event("{\"v\":2}").unwrap_err().to_string().contains("newer nbsupervisor"));
 }
 
@@ -99,9 +105,8 @@ fn secrets_stay_in_their_place() {
         spec: Arc::new(spec),
         generation: Generation(1),
         jwt: SecretText::new("token"),
-        intent: Intent::Run,
         intent_seq: Seq(1),
-        start_seq: Seq(1),
+        placements: vec![],
         created_at: Wall(1),
         life: AppLife::Kept,
     };
@@ -111,4 +116,34 @@ fn secrets_stay_in_their_place() {
     assert!(matches!(read_app(&moved, &Mirror), Err(RowError::Cipher(_))));
     let swapped = text.replace("app/crm/jwt=nekot", "app/crm/secret/jwt=rehto");
     assert!(matches!(read_app(&swapped, &Mirror), Err(RowError::Cipher(_))));
+}
+
+#[test]
+fn an_app_of_version_1_has_its_one_intent_in_every_environment() {
+    let (text, sealed) = (include_str!("tests/app_1.json"), include_str!("tests/instance_1.json"));
+    let row = read_app(text, &Mirror).unwrap();
+    let place = |environment: &str| PlacementRow {
+        environment: EnvironmentName::parse(environment).unwrap(),
+        intent: Intent::OnDemand { awake: true },
+        start_seq: Seq(7),
+        since: Seq(0),
+        leaving: false,
+    };
+    assert_eq!(row.placements, [place("env_a"), place("env_b")]);
+    assert_eq!((row.generation, row.intent_seq, row.created_at), (Generation(3), Seq(8), Wall(1_700_000_000_000)));
+    assert_eq!((row.jwt.expose(), row.life), ("token", AppLife::Kept));
+    let instance = read_instance(sealed, &Mirror).unwrap();
+    assert_eq!((instance.turn, instance.local, instance.shelved), (0, None, None));
+    assert!(matches!(instance.goal, LedgerGoal::Run(goal) if goal.jwt.expose() == "token" && goal.start_seq == Seq(7)));
+}
+
+#[test]
+fn an_app_of_version_1_without_an_intent_is_damaged() {
+    let text = include_str!("tests/app_1.json");
+    for (from, to) in [("\"intent\":\"on-demand\",", ""), ("\"start_seq\":7,", ""), ("\"v\":1", "\"v\":2")] {
+        assert!(text.contains(from), "{from}");
+        assert!(matches!(read_app(&text.replacen(from, to, 1), &Mirror), Err(RowError::Damaged(_))), "{from}");
+    }
+    let later = text.replacen("\"v\":1", "\"v\":3", 1);
+    assert_eq!(read_app(&later, &Mirror), Err(RowError::Newer { found: 3, supported: 2 }));
 }
