@@ -1,11 +1,17 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use nbs_core::id::{Generation, Seq};
+use nbs_core::command::ActionKind;
+use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Seq};
 use nbs_core::intent::Intent;
-use nbs_core::name::EnvironmentName;
-use nbs_core::record::{AppLife, AppRow, LedgerGoal, PlacementRow};
+use nbs_core::name::{EnvironmentName, RuntimeName};
+use nbs_core::order::{Capacity, LocalAction, LocalOverride, Registration, RuntimeSummary};
+use nbs_core::recipe::{Adapter, Listen};
+use nbs_core::record::{AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, OperationRow, PlacementRow};
+use nbs_core::spec::Limits;
 use nbs_core::time::Wall;
-use nbs_core::view::EventView;
+use nbs_core::view::{EventView, OperationStatus, OperationView};
 use proptest::prelude::*;
 
 use super::*;
@@ -146,4 +152,72 @@ fn an_app_of_version_1_without_an_intent_is_damaged() {
     }
     let later = text.replacen("\"v\":1", "\"v\":3", 1);
     assert_eq!(read_app(&later, &Mirror), Err(RowError::Newer { found: 3, supported: 2 }));
+}
+
+/// One row of each kind, as it is written.
+fn written() -> Vec<(&'static str, String)> {
+    let name = |text| EnvironmentName::parse(text).unwrap();
+    let app = read_app(include_str!("tests/app_1.json"), &Mirror).unwrap();
+    let mut instance = read_instance(include_str!("tests/instance_1.json"), &Mirror).unwrap();
+    let LedgerGoal::Run(goal) = std::mem::replace(&mut instance.goal, LedgerGoal::Stop) else { unreachable!() };
+    (instance.turn, instance.shelved) = (4, Some(goal));
+    instance.local = Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) });
+    let grant = GrantRow { app: AppId::parse("crm").unwrap(), environment: name("env_b"), start_seq: Seq(4) };
+    let reign = Reign { epoch: Epoch(9), entry: EntryId::parse("entry-1").unwrap() };
+    let key =
+        KeyRow { actor: "root".into(), key: "k".into(), request: [9; 32], operation: OperationId(5), at: Wall(1) };
+    let view = OperationView {
+        id: OperationId(5),
+        seq: Seq(1),
+        app: AppId::parse("crm").unwrap(),
+        action: ActionKind::Start,
+        environments: vec![name("env_a")],
+        status: OperationStatus::Done,
+        reason: None,
+        created_at: Wall(1),
+        finished_at: Some(Wall(2)),
+        actor: "root".into(),
+    };
+    let node = RuntimeName::parse("node").unwrap();
+    let runtime = RuntimeSummary {
+        name: node.clone(),
+        description: "Node".into(),
+        adapter: Adapter::Systemd,
+        listen: Listen::Port,
+        strip_prefix: true,
+        max_limits: Limits::default(),
+        app_id_pattern: None,
+        secrets_needed: vec!["KEY".into()],
+        turn_timeout: Duration::from_secs(300),
+    };
+    let registration = Registration {
+        environment: name("env_a"),
+        version: "0.4.0".into(),
+        boot: "boot-1".into(),
+        concurrent_starts: 4,
+        runtimes: BTreeMap::from([(node, runtime)]),
+        host: "host-1".into(),
+        url: Some("http://10.0.0.2:13000".into()),
+        proxy_url: None,
+        capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+    };
+    let environment = EnvironmentRow { name: name("env_a"), registration, draining: true, heard_at: Wall(6) };
+    vec![
+        ("app", write_app(&app, &Mirror).unwrap()),
+        ("instance", write_instance(&instance, &Mirror).unwrap()),
+        ("operation", write_operation(&OperationRow { view, start_seq: Seq(1) }).unwrap()),
+        ("event", write_event(&event()).unwrap()),
+        ("key", write_key(&key).unwrap()),
+        ("environment", write_environment(&environment).unwrap()),
+        ("grant", write_grant(&grant).unwrap()),
+        ("epoch", write_epoch(Epoch(8)).unwrap()),
+        ("follows", write_reign(&reign).unwrap()),
+        ("own", write_own_environment(&name("env_a")).unwrap()),
+    ]
+}
+
+#[test]
+fn each_kind_of_row_is_written_as_it_always_was() {
+    let found: String = written().iter().map(|(kind, text)| format!("{kind}: {text}\n")).collect();
+    assert!(found == include_str!("tests/golden.txt"), "{found}");
 }
