@@ -17,7 +17,7 @@ pub enum ReportMessage {
     /// A report.
     Whole(Report),
     /// A piece of a hello that is too large for one message; an `Assembly` takes it.
-    Part(Box<HelloPart>),
+    Part(HelloPart),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,7 +114,7 @@ pub fn read_report(text: &str) -> Result<ReportMessage, RowError> {
     let shape: MessageShape = read(text)?;
     let app = |text: &str| name(AppId::parse(text));
     Ok(ReportMessage::Whole(match shape.report {
-        ReportShape::HelloPart(part) => return Ok(ReportMessage::Part(Box::new(part.into_part()?))),
+        ReportShape::HelloPart(part) => return Ok(ReportMessage::Part(part.into_part()?)),
         ReportShape::Hello { registration, instances } => {
             Report::Hello { registration: into_registration(*registration)?, instances: into_reports(instances)? }
         }

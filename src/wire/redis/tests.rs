@@ -349,7 +349,7 @@ proptest! {
                 ReportMessage::Whole(report) => Some(report),
                 ReportMessage::Part(part) => {
                     prop_assert_eq!((part.part as usize, part.of as usize, part.set), (at, texts.len(), set));
-                    assembly.take(*part).unwrap()
+                    assembly.take(part).unwrap()
                 }
             };
         }
