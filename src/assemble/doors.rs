@@ -220,6 +220,7 @@ fn admin_state(
     let clock = rooms.clock.clone();
     AdminState {
         entry: rooms.entry,
+        local: None,
         logs: rooms.worker.log_reader(),
         usage: Arc::new(Usage(rooms.usage)),
         runtimes: rooms.recipes,

@@ -125,8 +125,8 @@ fn waiting(entry: &QueueView, now: Now) -> Cause {
     let here = format!("environment {}", entry.environment);
     let what = match entry.waits_for.as_str() {
         "slot" => format!("a free slot in {}", entry.environment),
-        // What a silent environment waits for is itself.
-        other if other == here => format!("{here} to be there"),
+        // A silent or draining environment takes no starts.
+        other if other == here => format!("{here} to take starts"),
         other => format!("its start in {other} to end, as it starts in one environment after another"),
     };
     let eta = entry
@@ -431,7 +431,13 @@ mod tests {
         failed.reason = Some(Reason::new(ReasonCode::GaveUp, "exited with status 3, 5 times in 20s"));
         failed.restarts = 5;
         let app = app(Intent::Run, Some(failed), Status::Error);
-        let causes = explain(&app, &[operation(2, ActionKind::Start, OperationStatus::Failed)], &[], &[&environment(Presence::Available)], NOW);
+        let causes = explain(
+            &app,
+            &[operation(2, ActionKind::Start, OperationStatus::Failed)],
+            &[],
+            &[&environment(Presence::Available)],
+            NOW,
+        );
         assert_eq!(texts(&causes, "intent"), ["crm should run (`start` by root, 1m ago)"]);
         assert!(texts(&causes, "command")[0].ends_with("it failed 30s ago: exited with status 3"));
         let process = texts(&causes, "process");
@@ -473,7 +479,13 @@ mod tests {
         let mut waiting = report(Phase::Backoff);
         waiting.reason = Some(Reason::new(ReasonCode::ExitStatus, "exited with status 1"));
         waiting.next_attempt = Some(Wall(104_000));
-        let causes = explain(&app(Intent::Run, Some(waiting), Status::Initializing), &[], &[], &[&environment(Presence::Available)], NOW);
+        let causes = explain(
+            &app(Intent::Run, Some(waiting), Status::Initializing),
+            &[],
+            &[],
+            &[&environment(Presence::Available)],
+            NOW,
+        );
         assert_eq!(texts(&causes, "process")[1], "local: the next automatic attempt is due in 4s");
     }
 
@@ -499,7 +511,13 @@ mod tests {
             operation(3, ActionKind::Update, OperationStatus::Done),
             operation(2, ActionKind::Stop, OperationStatus::Done),
         ];
-        let causes = explain(&app(Intent::Stop, None, Status::Stopped), &operations, &[], &[&environment(Presence::Available)], NOW);
+        let causes = explain(
+            &app(Intent::Stop, None, Status::Stopped),
+            &operations,
+            &[],
+            &[&environment(Presence::Available)],
+            NOW,
+        );
         assert!(causes[0].text.contains("`stop` by root"), "{}", causes[0].text);
         assert!(causes[1].text.contains("`update`"), "{}", causes[1].text);
     }
@@ -573,6 +591,10 @@ mod tests {
             texts(&explain(&app, &[], &[entry(waits_for)], &[&environment(Presence::Available)], NOW), "queue").join("")
         };
         assert!(told("env_a").contains("its start in env_a to end"), "{}", told("env_a"));
-        assert!(told("environment local").contains("for environment local to be there"), "{}", told("environment local"));
+        assert!(
+            told("environment local").contains("for environment local to take starts"),
+            "{}",
+            told("environment local")
+        );
     }
 }

@@ -118,7 +118,7 @@ pub struct EnvironmentChange {
 }
 
 /// Why an environment gets no starts; nothing if it gets them.
-fn reason(view: &EnvironmentView, now: Now) -> Option<Reason> {
+pub fn reason(view: &EnvironmentView, now: Now) -> Option<Reason> {
     let name = &view.registration.environment;
     let silent = || short_duration(unheard_for(view, now));
     let (code, text, remedy): (_, _, Word) = match view.presence {
