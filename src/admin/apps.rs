@@ -178,7 +178,7 @@ pub(crate) async fn why(State(admin): State<Admin>, Path(app): Path<String>) -> 
             *operation = (**newer).clone();
         }
     }
-    let queue = admin.entry.queue().await;
+    let queue = admin.start_queue().await;
     let environments: Vec<&EnvironmentView> = view.environments.values().map(AsRef::as_ref).collect();
     let causes = explain(&app, &operations, &queue, &environments, admin.moment());
     Ok(json(StatusCode::OK, &Why::of(&app, causes)))

@@ -47,7 +47,7 @@ pub(crate) async fn status(State(admin): State<Admin>) -> Response {
         apps_by_status,
         attention,
         operations_active: view.operations.values().filter(|operation| !operation.status.has_ended()).count(),
-        queue: admin.entry.queue().await.len(),
+        queue: admin.start_queue().await.len(),
         environments: environments::all(&admin, &view),
     };
     json(StatusCode::OK, &shown)

@@ -8,6 +8,7 @@ use axum::response::Response;
 use nbs_core::command::Denied;
 use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::order::LocalAction;
+use nbs_core::view::QueueView;
 
 use super::auth::Actor;
 use super::change::{Subject, audit};
@@ -24,6 +25,11 @@ impl Admin {
     /// It is a worker; the text names it and its entry.
     pub(super) fn decides(&self) -> Result<(), Problem> {
         self.local.as_ref().map_or(Ok(()), |hands| Err(refusal(&**hands)))
+    }
+
+    /// The start queue; a worker has none.
+    pub(super) async fn start_queue(&self) -> Vec<QueueView> {
+        if self.local.is_some() { Vec::new() } else { self.entry.queue().await }
     }
 }
 
