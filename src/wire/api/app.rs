@@ -269,7 +269,7 @@ mod tests {
             io_write_bytes: Some(4096),
             pressure: Some(crate::wire::api::usage::Pressure { cpu: 0.5, memory: 0.0, io: 1.5 }),
         };
-        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(&usage), None, now);
+        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(usage), None, now);
         let json = serde_json::to_value(shown).unwrap();
         let wanted = serde_json::json!({
             "environment": "local", "status": "running", "intent": "run", "leaving": false, "last_status": null, "version": "2.2.15",
