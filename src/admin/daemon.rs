@@ -68,8 +68,8 @@ fn reason(admin: &Admin, view: &FleetView, app: &AppView) -> Option<String> {
 /// Why this daemon takes no commands, if so.
 fn read_only(admin: &Admin, view: &FleetView) -> Option<String> {
     let worker = admin.local.as_ref().map(|hands| {
-        let entry = hands.entry().map_or_else(|| "none found yet".into(), |entry| format!("at {entry}"));
-        format!("this is worker {}; its entry decides: {entry}", hands.environment())
+        let entry = hands.entry().map(|entry| format!(" at {entry}")).unwrap_or_default();
+        format!("this is worker {}; its entry{entry} decides", hands.environment())
     });
     worker.or_else(|| view.read_only.as_ref().map(ToString::to_string))
 }

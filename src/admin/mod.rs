@@ -72,7 +72,7 @@ pub trait RuntimeSource: Send + Sync + 'static {
 pub trait LocalHands: Send + Sync + 'static {
     /// Its environment.
     fn environment(&self) -> EnvironmentName;
-    /// Where its entry is, for people; none if it has not found one yet.
+    /// Where its entry is, for people; none if that is not known.
     fn entry(&self) -> Option<String>;
     /// Passes on what somebody on this host asks, past the entry.
     ///

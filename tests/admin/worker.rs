@@ -108,7 +108,7 @@ async fn a_worker_refuses_what_its_entry_decides() {
     }
     assert!(hands.said.lock().unwrap().is_empty());
     let (out, _) = expect(&room, &["status"], 0).await;
-    assert!(out.contains("this is worker local; its entry decides: at http://10.0.0.1:13000"), "{out}");
+    assert!(out.contains("this is worker local; its entry at http://10.0.0.1:13000 decides"), "{out}");
 }
 
 #[tokio::test]
