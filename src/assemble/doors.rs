@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, AdminState, TcpAccess, UnixAccess};
+use crate::admin::{self, Admin, AdminState, LocalHands, TcpAccess, UnixAccess};
 use crate::assemble::Failure;
 use crate::assemble::kept::{self, Shelf};
 use crate::assemble::sources::{RecipeBook, Usage};
@@ -37,6 +37,8 @@ pub(super) struct Listeners {
 /// What the doors lead to.
 pub(super) struct Rooms {
     pub(super) entry: EntryHandle,
+    /// On a worker of an entry elsewhere: what takes local words.
+    pub(super) local: Option<Arc<dyn LocalHands>>,
     /// What apps of this host wrote.
     pub(super) logs: Arc<dyn LogReader>,
     pub(super) recipes: Arc<RecipeBook>,
@@ -219,6 +221,7 @@ fn admin_state(
     let clock = rooms.clock.clone();
     AdminState {
         entry: rooms.entry,
+        local: rooms.local,
         logs: rooms.logs,
         usage: Arc::new(rooms.usage),
         runtimes: rooms.recipes,

@@ -27,6 +27,7 @@ use nbs_core::view::Presence;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::LocalHands;
 use crate::clock::SystemClock;
 use crate::config::{Config, Loaded, Role, Sources};
 use crate::entry::EntryHandle;
@@ -40,7 +41,7 @@ pub use demo::demo;
 
 use ground::{Ground, Loops};
 use sides::Sides;
-use sources::{NoLogs, RecipeBook, Usage};
+use sources::{Hands, NoLogs, RecipeBook, Usage};
 
 /// How long a start may take until the entry has heard of everything that was adopted.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -157,8 +158,12 @@ impl Daemon {
         if config.role.runs_apps() {
             heard(&entry, config).await?;
         }
+        let environment = config.environment.name.clone();
+        let local = worker.clone().filter(|_| config.role == Role::Worker);
+        let local = local.map(|worker| Arc::new(Hands { environment, worker }) as Arc<dyn LocalHands>);
         let rooms = doors::Rooms {
             entry: entry.clone(),
+            local,
             logs: worker.as_ref().map_or_else(|| Arc::new(NoLogs) as Arc<dyn LogReader>, WorkerHandle::log_reader),
             recipes: recipes.clone(),
             usage: Usage { own: usage.handle(), environment: config.environment.name.clone(), others: bus },

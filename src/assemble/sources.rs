@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
-use nbs_core::order::Registration;
+use nbs_core::order::{LocalAction, Registration};
 use nbs_core::recipe::Recipe;
 use tokio::sync::mpsc;
 
-use crate::admin::{RuntimeSource, UsageSource};
+use crate::admin::{LocalHands, RuntimeSource, UsageSource};
 use crate::config::Catalogue;
 use crate::entry::EntryHandle;
 use crate::ports::{BoxFuture, LogError, LogLine, LogQuery, LogReader};
@@ -20,7 +20,7 @@ use crate::usage::UsageHandle;
 use crate::wire::api::runtime::RecipeProblem;
 use crate::wire::api::usage::{AppUsage, Capacity, HostUsage, Pressure};
 use crate::wire::bus::UsageRecord;
-use crate::worker::{RecipeSource, WorkerHandle};
+use crate::worker::{LocalError, RecipeSource, WorkerHandle};
 
 /// The recipes of this host, and the worker that must hear of changes.
 pub(super) struct RecipeBook {
@@ -182,6 +182,26 @@ pub(super) fn shown(pressure: crate::usage::Pressure) -> Pressure {
 /// With two decimals: what else the wider type would show is no measurement.
 pub(super) fn percent(share: f32) -> f64 {
     (f64::from(share) * 100.0).round() / 100.0
+}
+
+/// The worker of an entry elsewhere, for what is asked on its own host.
+pub(super) struct Hands {
+    pub(super) environment: EnvironmentName,
+    pub(super) worker: WorkerHandle,
+}
+
+impl LocalHands for Hands {
+    fn environment(&self) -> EnvironmentName {
+        self.environment.clone()
+    }
+
+    fn entry(&self) -> Option<String> {
+        None
+    }
+
+    fn command(&self, app: &AppId, action: LocalAction, actor: &str) -> Result<(), LocalError> {
+        self.worker.local(app, action, actor)
+    }
 }
 
 /// The log of a daemon that runs no apps.
