@@ -58,7 +58,8 @@ impl EntryId {
 
     /// Accepts 1 to 128 printable ASCII characters without spaces and bars, which part what is signed.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|');
+        let fits =
+            (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|');
         fits.then(|| Self(text.into()))
     }
 
