@@ -24,10 +24,10 @@ use super::input::{self, Params, json, path_app};
 use super::page::{At, Filter, Page};
 use super::problem::Problem;
 use crate::entry::FleetView;
-use crate::wire::api::usage::AppUsage;
 use crate::wire::api::app::App;
 use crate::wire::api::cause::Why;
 use crate::wire::api::operation::Operation;
+use crate::wire::api::usage::AppUsage;
 use crate::wire::spec::{parse_spec, patch_spec};
 
 /// Apps in one page, if the client names no number: a host's worth.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::ports::{RecordError, TokenRow};
 use crate::security::Sealer;
 use crate::store::error::{REMEDY, fault};
-use crate::store::row::{read_token, sum};
+use crate::store::row::{Kind, read_token, sum};
 use crate::wire::record::{self, RowError};
 
 /// A question with the way back for its answer.
@@ -132,7 +132,53 @@ pub(crate) fn load(connection: &mut Connection, sealer: &Sealer) -> Result<Recov
     let instances =
         rows(&moment, "instances", instances, [], |b| record::read_instance(b, sealer), |row| row.app.to_string())?;
     let (seq, boot) = meta(&moment)?;
-    Ok(Recovered { apps, operations, events, keys, seq, boot, instances })
+    let mut recovered = Recovered { apps, operations, events, keys, seq, boot, instances, ..Recovered::default() };
+    facts(&moment, &mut recovered)?;
+    Ok(recovered)
+}
+
+/// All of them at once, so that one whose kind has rotted is seen and not passed over.
+fn facts(connection: &Connection, recovered: &mut Recovered) -> Result<(), ReadError> {
+    let mut statement = connection.prepare_cached("SELECT sum, body, kind, name FROM facts ORDER BY kind, name")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (stored, body, kind, name): (i64, &str, &str, &str) =
+            (row.get(0)?, text(row, 1)?, text(row, 2)?, text(row, 3)?);
+        let damaged = |error| ReadError::Row(format!("facts {kind:.80} {name:.80}"), error);
+        if sum(body) != stored {
+            return Err(damaged(RowError::Damaged("its text is not what was written".into())));
+        }
+        let own_name = fact(kind, body, recovered).map_err(damaged)?;
+        if own_name != name {
+            return Err(damaged(RowError::Damaged("its columns are not what was written".into())));
+        }
+    }
+    Ok(())
+}
+
+/// Puts one fact where it belongs, and tells the name that it must be stored under.
+fn fact(kind: &str, body: &str, recovered: &mut Recovered) -> Result<String, RowError> {
+    let Some(kind) = Kind::parse(kind) else {
+        return Err(RowError::Damaged("its kind is unknown".into()));
+    };
+    match kind {
+        Kind::Epoch => recovered.epoch = record::read_epoch(body)?,
+        Kind::Own => recovered.own_environment = Some(record::read_own_environment(body)?),
+        Kind::Follows => recovered.follows = Some(record::read_reign(body)?),
+        Kind::Environment => {
+            let row = record::read_environment(body)?;
+            let name = row.name.to_string();
+            recovered.environments.push(row);
+            return Ok(name);
+        }
+        Kind::Grant => {
+            let row = record::read_grant(body)?;
+            let name = row.app.to_string();
+            recovered.grants.push(row);
+            return Ok(name);
+        }
+    }
+    Ok(String::new())
 }
 
 /// The highest number ever given, and the last boot.

@@ -1,6 +1,7 @@
 //! From changes to statements: what is written, into which table.
 
-use nbs_core::record::Change;
+use nbs_core::id::Seq;
+use nbs_core::record::{AppRow, Change};
 use rusqlite::{CachedStatement, Connection, params};
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +21,52 @@ pub(crate) enum Write {
     ForgetInstance { app: String },
     AddToken { name: String, body: String },
     RemoveToken { name: String },
+    Fact { kind: Kind, name: String, body: String },
+    ForgetFact { kind: Kind, name: String },
+}
+
+/// The kinds of rows in the table `facts`. A further kind is a step of the schema: an unknown one is damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The last reign of the entry; nameless.
+    Epoch,
+    /// The last name of the daemon's own environment; nameless.
+    Own,
+    /// Who the worker follows; nameless.
+    Follows,
+    /// An environment, by its name.
+    Environment,
+    /// A turn, by its app.
+    Grant,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [Self::Epoch, Self::Own, Self::Follows, Self::Environment, Self::Grant];
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::Own => "own",
+            Self::Follows => "follows",
+            Self::Environment => "environment",
+            Self::Grant => "grant",
+        }
+    }
 }
 
 /// The engine's numbers have a sign.
 fn signed(number: u64) -> Result<i64, RowError> {
     i64::try_from(number).map_err(|_| RowError::Damaged(format!("the number {number} is too large for the record")))
+}
+
+/// The highest number of a command that an app's row knows of.
+fn highest(row: &AppRow) -> Seq {
+    let placed = row.placements.iter().map(|placement| placement.start_seq.max(placement.since));
+    placed.fold(row.intent_seq, Seq::max)
 }
 
 /// FNV-1a over the body: any single changed byte changes it. The sum finds damage; it is no defence against an enemy.
@@ -38,7 +80,7 @@ impl Write {
         Ok(match change {
             Change::App(row) => Self::App {
                 name: row.spec.name.to_string(),
-                seq: signed(row.intent_seq.max(row.start_seq).0)?,
+                seq: signed(highest(row).0)?,
                 body: record::write_app(row, sealer)?,
             },
             Change::Operation(row) => Self::Operation {
@@ -64,7 +106,20 @@ impl Write {
                 Self::Instance { app: row.app.to_string(), body: record::write_instance(row, sealer)? }
             }
             Change::ForgetInstance(app) => Self::ForgetInstance { app: app.to_string() },
+            Change::Reign(epoch) => Self::fact(Kind::Epoch, "", record::write_epoch(*epoch)?),
+            Change::OwnEnvironment(name) => Self::fact(Kind::Own, "", record::write_own_environment(name)?),
+            Change::Follow(reign) => Self::fact(Kind::Follows, "", record::write_reign(reign)?),
+            Change::Environment(row) => {
+                Self::fact(Kind::Environment, row.name.as_str(), record::write_environment(row)?)
+            }
+            Change::ForgetEnvironment(name) => Self::ForgetFact { kind: Kind::Environment, name: name.to_string() },
+            Change::Grant(row) => Self::fact(Kind::Grant, row.app.as_str(), record::write_grant(row)?),
+            Change::GrantEnd(app) => Self::ForgetFact { kind: Kind::Grant, name: app.to_string() },
         })
+    }
+
+    fn fact(kind: Kind, name: &str, body: String) -> Self {
+        Self::Fact { kind, name: name.into(), body }
     }
 
     pub(crate) fn add_token(token: &TokenRow) -> Result<Self, RowError> {
@@ -124,6 +179,14 @@ impl Write {
                     .execute(params![name, sum(body), body])?
             }
             Self::RemoveToken { name } => prepare("DELETE FROM tokens WHERE name = ?1")?.execute([name])?,
+            Self::Fact { kind, name, body } => prepare(
+                "INSERT INTO facts (kind, name, sum, body) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (kind, name) DO UPDATE SET sum = excluded.sum, body = excluded.body",
+            )?
+            .execute(params![kind.as_str(), name, sum(body), body])?,
+            Self::ForgetFact { kind, name } => {
+                prepare("DELETE FROM facts WHERE kind = ?1 AND name = ?2")?.execute([kind.as_str(), name])?
+            }
         };
         Ok(changed > 0)
     }
@@ -154,7 +217,7 @@ pub(crate) fn read_token(body: &str) -> Result<TokenRow, RowError> {
     let damaged = || RowError::Damaged("a token cannot be read".into());
     let shape: TokenShape = serde_json::from_str(body).map_err(|_| damaged())?;
     if shape.v > 1 {
-        return Err(RowError::Newer { found: shape.v });
+        return Err(RowError::Newer { found: shape.v, supported: 1 });
     }
     let hash = hex::decode(&shape.hash).and_then(|bytes| bytes.try_into().ok()).ok_or_else(damaged)?;
     let created_at = nbs_core::time::Wall(shape.created_at);

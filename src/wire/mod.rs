@@ -4,6 +4,7 @@
 //! happen (core), where bytes go (adapters), and any cryptography: who stores secrets brings the cipher.
 
 pub mod api;
+pub mod bus;
 pub mod envelope;
 pub mod field;
 pub mod hex;

@@ -3,12 +3,13 @@
 //! Each step runs in one transaction together with the number that says it was done, and could run twice.
 
 mod p0001;
+mod p0002;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 type Step = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
-const STEPS: &[Step] = &[p0001::apply];
+const STEPS: &[Step] = &[p0001::apply, p0002::apply];
 
 /// The schema of this version.
 pub(crate) const SUPPORTED: u32 = STEPS.len() as u32;

@@ -1,0 +1,181 @@
+//! Stored environments, and what an environment says of itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nbs_core::name::{EnvironmentName, RuntimeName};
+use nbs_core::order::{Capacity, Registration, RuntimeSummary};
+use nbs_core::quantity::{ByteSize, CpuQuota};
+use nbs_core::recipe::{Adapter, Listen};
+use nbs_core::record::EnvironmentRow;
+use nbs_core::spec::Limits;
+use nbs_core::time::Wall;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::record::{RowError, name, read, word, write};
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct EnvironmentShape {
+    v: u32,
+    name: String,
+    draining: bool,
+    heard_at: u64,
+    registration: RegistrationShape,
+}
+
+/// What an environment says of itself.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RegistrationShape {
+    environment: String,
+    version: String,
+    boot: String,
+    concurrent_starts: u32,
+    pub(crate) runtimes: Vec<RuntimeShape>,
+    #[serde(default)]
+    host: String,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    proxy_url: Option<String>,
+    #[serde(default)]
+    capacity: Option<CapacityShape>,
+}
+
+/// What a host has.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CapacityShape {
+    cpus: u32,
+    memory_bytes: u64,
+}
+
+/// A recipe as the entry must know it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RuntimeShape {
+    name: String,
+    #[serde(default)]
+    description: String,
+    adapter: String,
+    listen: String,
+    strip_prefix: bool,
+    #[serde(default)]
+    memory_max: Option<u64>,
+    #[serde(default)]
+    cpu_quota: Option<u32>,
+    #[serde(default)]
+    tasks_max: Option<u64>,
+    #[serde(default)]
+    io_weight: Option<u32>,
+    #[serde(default)]
+    app_id_pattern: Option<String>,
+    #[serde(default)]
+    secrets_needed: Vec<String>,
+    turn_timeout_us: u64,
+}
+
+impl RuntimeShape {
+    pub(crate) fn of(summary: &RuntimeSummary) -> Self {
+        let limits = &summary.max_limits;
+        Self {
+            name: summary.name.to_string(),
+            description: summary.description.clone(),
+            adapter: summary.adapter.as_str().into(),
+            listen: summary.listen.as_str().into(),
+            strip_prefix: summary.strip_prefix,
+            memory_max: limits.memory_max.map(|size| size.0),
+            cpu_quota: limits.cpu_quota.map(|quota| quota.0),
+            tasks_max: limits.tasks_max,
+            io_weight: limits.io_weight,
+            app_id_pattern: summary.app_id_pattern.clone(),
+            secrets_needed: summary.secrets_needed.clone(),
+            turn_timeout_us: u64::try_from(summary.turn_timeout.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn into_summary(self) -> Result<RuntimeSummary, RowError> {
+        let listens = [Listen::None, Listen::Port, Listen::Unix, Listen::Fd];
+        let listen = listens.into_iter().find(|listen| listen.as_str() == self.listen);
+        Ok(RuntimeSummary {
+            name: name(RuntimeName::parse(&self.name))?,
+            description: self.description,
+            adapter: word("adapter", &self.adapter, Adapter::parse(&self.adapter))?,
+            listen: word("listen", &self.listen, listen)?,
+            strip_prefix: self.strip_prefix,
+            max_limits: Limits {
+                memory_max: self.memory_max.map(ByteSize),
+                cpu_quota: self.cpu_quota.map(CpuQuota),
+                tasks_max: self.tasks_max,
+                io_weight: self.io_weight,
+            },
+            app_id_pattern: self.app_id_pattern,
+            secrets_needed: self.secrets_needed,
+            turn_timeout: Duration::from_micros(self.turn_timeout_us),
+        })
+    }
+
+    /// All runtimes of an environment, by name.
+    pub(crate) fn into_map(shapes: Vec<Self>) -> Result<BTreeMap<RuntimeName, RuntimeSummary>, RowError> {
+        let named = |shape: Self| shape.into_summary().map(|summary| (summary.name.clone(), summary));
+        shapes.into_iter().map(named).collect()
+    }
+}
+
+impl RegistrationShape {
+    pub(crate) fn of(registration: &Registration) -> Self {
+        let capacity = |has: Capacity| CapacityShape { cpus: has.cpus, memory_bytes: has.memory_bytes };
+        Self {
+            environment: registration.environment.to_string(),
+            version: registration.version.clone(),
+            boot: registration.boot.clone(),
+            concurrent_starts: registration.concurrent_starts,
+            runtimes: registration.runtimes.values().map(RuntimeShape::of).collect(),
+            host: registration.host.clone(),
+            url: registration.url.clone(),
+            proxy_url: registration.proxy_url.clone(),
+            capacity: registration.capacity.map(capacity),
+        }
+    }
+
+    pub(crate) fn into_registration(self) -> Result<Registration, RowError> {
+        Ok(Registration {
+            environment: name(EnvironmentName::parse(&self.environment))?,
+            version: self.version,
+            boot: self.boot,
+            concurrent_starts: self.concurrent_starts,
+            runtimes: RuntimeShape::into_map(self.runtimes)?,
+            host: self.host,
+            url: self.url,
+            proxy_url: self.proxy_url,
+            capacity: self.capacity.map(|has| Capacity { cpus: has.cpus, memory_bytes: has.memory_bytes }),
+        })
+    }
+}
+
+/// Writes an environment.
+///
+/// # Errors
+/// Never in practice; the engine's text if it cannot be written.
+pub fn write_environment(row: &EnvironmentRow) -> Result<String, RowError> {
+    write(&EnvironmentShape {
+        v: VERSION,
+        name: row.name.to_string(),
+        draining: row.draining,
+        heard_at: row.heard_at.0,
+        registration: RegistrationShape::of(&row.registration),
+    })
+}
+
+/// Reads an environment.
+///
+/// # Errors
+/// The row is damaged or newer.
+pub fn read_environment(text: &str) -> Result<EnvironmentRow, RowError> {
+    let shape: EnvironmentShape = read(text, VERSION)?;
+    Ok(EnvironmentRow {
+        name: name(EnvironmentName::parse(&shape.name))?,
+        draining: shape.draining,
+        heard_at: Wall(shape.heard_at),
+        registration: shape.registration.into_registration()?,
+    })
+}

@@ -1,0 +1,80 @@
+//! Parts that several kinds of records have: what to run, why something is not well, and a word given on the host.
+
+use nbs_core::id::Seq;
+use nbs_core::order::{LocalAction, LocalOverride, RunGoal, Turn};
+use nbs_core::reason::{Reason, ReasonCode};
+use nbs_core::time::Wall;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::record::{Cipher, Place, RowError, word};
+use crate::wire::stored_spec::SpecShape;
+
+/// What to run. A turn is no part of it: who stores it must ask again, who sends it says it beside.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RunShape {
+    start_seq: u64,
+    jwt: String,
+    spec: Box<SpecShape>,
+}
+
+impl RunShape {
+    pub(crate) fn of(goal: &RunGoal, cipher: &dyn Cipher, place: Place<'_>) -> Result<Self, RowError> {
+        Ok(Self {
+            start_seq: goal.start_seq.0,
+            jwt: place.seal(cipher, "jwt", &goal.jwt)?,
+            spec: Box::new(SpecShape::of(&goal.spec, cipher, place)?),
+        })
+    }
+
+    pub(crate) fn into_goal(
+        self,
+        cipher: &dyn Cipher,
+        place: Place<'_>,
+        turn: Option<Turn>,
+    ) -> Result<RunGoal, RowError> {
+        let spec = self.spec.into_spec(cipher, place)?;
+        if spec.name != *place.app {
+            return Err(RowError::Damaged(format!("it is of {} and would run {}", place.app, spec.name)));
+        }
+        Ok(RunGoal {
+            start_seq: Seq(self.start_seq),
+            jwt: place.open(cipher, "jwt", &self.jwt)?,
+            spec: spec.into(),
+            turn,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ReasonShape {
+    pub(crate) code: String,
+    pub(crate) text: String,
+}
+
+impl ReasonShape {
+    pub(crate) fn of(reason: &Reason) -> Self {
+        Self { code: reason.code.code().into(), text: reason.text.clone() }
+    }
+
+    pub(crate) fn into_reason(self) -> Result<Reason, RowError> {
+        Ok(Reason::new(word("reason", &self.code, ReasonCode::parse(&self.code))?, self.text))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct LocalShape {
+    pub(crate) action: String,
+    pub(crate) actor: String,
+    pub(crate) at: u64,
+}
+
+impl LocalShape {
+    pub(crate) fn of(local: &LocalOverride) -> Self {
+        Self { action: local.action.as_str().into(), actor: local.actor.clone(), at: local.at.0 }
+    }
+
+    pub(crate) fn into_local(self) -> Result<LocalOverride, RowError> {
+        let action = word("action", &self.action, LocalAction::parse(&self.action))?;
+        Ok(LocalOverride { action, actor: self.actor, at: Wall(self.at) })
+    }
+}
