@@ -50,7 +50,19 @@ const HOMES: &[(&str, &[&str])] = &[
     // systemd: its bus comes and goes while nobody asks for anything, and an operator must read of it.
     (
         "tracing",
-        &["systemd", "redis_bus", "worker", "entry", "gateway", "admin", "console", "telemetry", "lifecycle", "tasks", "cli"],
+        &[
+            "systemd",
+            "redis_bus",
+            "worker",
+            "entry",
+            "gateway",
+            "admin",
+            "console",
+            "telemetry",
+            "lifecycle",
+            "tasks",
+            "cli",
+        ],
     ),
     ("tracing-journald", &["telemetry"]),
     ("tracing-subscriber", &["telemetry"]),

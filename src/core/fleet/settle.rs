@@ -202,7 +202,18 @@ impl Fleet {
     }
 
     /// A new place waits until every older one knows that it is not the only one any more, or has let go.
+    ///
+    /// An entry that has just begun may not know of a start that another one allowed, or it itself after its record was
+    /// copied: every place is heard first, for as long as a lease lasts.
     fn must_wait(&self, now: Now, app: &App, placement: &PlacementRow) -> bool {
+        let others = app.row.placements.iter().filter(|other| other.environment != placement.environment);
+        let unheard = |other: &PlacementRow| {
+            let known = self.places.contains_key(&other.environment);
+            known && self.deaf.is_none() && self.presence(now, &other.environment) == Presence::Awaited
+        };
+        if others.into_iter().any(unheard) {
+            return true;
+        }
         let older = app.row.placements.iter().filter(|other| other.since < placement.since || other.leaving);
         older.filter(|other| other.environment != placement.environment).any(|other| {
             if other.leaving {

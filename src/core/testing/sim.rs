@@ -313,6 +313,8 @@ impl Sim {
             url: None,
             proxy_url: None,
             capacity: None,
+            autonomous: false,
+            start_without_entry_after: None,
         };
         let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
         let mut environment =
