@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::fleet::{Fleet, Place};
 use crate::id::Seq;
+use crate::intent::Intent;
 use crate::lease::Lease;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Refusal, Registration, Report};
 use crate::phase::Phase;
 use crate::recipe::Adapter;
-use crate::record::{AppLife, Change};
+use crate::record::{AppLife, Change, PlacementRow};
 use crate::time::Now;
 use crate::unit::unit_name;
 use crate::view::{OperationStatus, Presence};
@@ -74,6 +75,7 @@ impl Fleet {
         self.touched.environments = true;
         let mut told: BTreeMap<AppId, InstanceReport> = instances.into_iter().map(|r| (r.app.clone(), r)).collect();
         let mut changes = self.register(now, environment, registration, &told, new_id);
+        changes.extend(self.find_leftovers(environment, &told));
         let names: Vec<AppId> = self.apps.keys().cloned().collect();
         for name in names {
             let report = told.remove(&name);
@@ -101,6 +103,32 @@ impl Fleet {
             }
             let message = format!("{environment} has an instance of {name}, which this entry does not know");
             changes.push(self.event(now, "instance_unknown", (Some(&name), Some(environment)), message, None));
+        }
+        changes
+    }
+
+    /// Apps of this record that an environment still has and should not: it was forgotten while they were moved or removed,
+    /// and has come back. They are to go from there.
+    fn find_leftovers(&mut self, environment: &EnvironmentName, told: &BTreeMap<AppId, InstanceReport>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for name in told.keys() {
+            let Some(app) = self.apps.get(name) else { continue };
+            let mut row = app.row.clone();
+            match (row.life, row.placement(environment)) {
+                (AppLife::Removed, _) => {
+                    row.life = AppLife::Removing { purge_data: false };
+                    row.placements.clear();
+                }
+                (_, Some(_)) => continue,
+                (_, None) => {}
+            }
+            let (intent, start_seq, since) = (Intent::Stop, Seq(0), Seq(0));
+            let place = PlacementRow { environment: environment.clone(), intent, start_seq, since, leaving: true };
+            row.placements.push(place);
+            row.placements.sort_by(|a, b| a.environment.cmp(&b.environment));
+            changes.push(Change::App(Box::new(row.clone())));
+            self.put_app(row);
+            self.unsettled.insert(name.clone());
         }
         changes
     }

@@ -146,6 +146,12 @@ impl World {
         self.hooks.retain(|(other, _, _)| other != app);
     }
 
+    /// Whether a life's process is there and ready.
+    pub fn is_ready(&self, now: Mono, app: &AppId, run: Run) -> bool {
+        let mut of_life = self.processes.values().filter(|process| process.app == *app && process.run == run);
+        of_life.any(|process| process.ready_at.is_some_and(|at| at < now))
+    }
+
     fn spawn(&mut self, now: Mono, launch: &Arc<Launch>) {
         let (app, run) = (launch.app.clone(), launch.run);
         if let Some(other) = self.processes.values().find(|process| process.app == app) {
