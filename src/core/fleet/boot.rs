@@ -14,28 +14,43 @@ use crate::intent::Intent;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, LocalAction};
 use crate::phase::Phase;
+use crate::reason::ReasonCode;
 use crate::record::{AppLife, Change, OperationRow};
 use crate::spec::StartMode;
 use crate::time::Now;
 use crate::view::{OperationStatus, OperationView, Priority};
 
 impl Fleet {
-    /// A new boot of the host: what was started by hand or by a visit is not started again by itself.
+    /// What was started by hand or by a visit is not started again by itself; what should run is asked anew. `rebooted`: the
+    /// boot is another one than the entry knew. It may have been forgotten, so what an instance says counts as well.
     pub(super) fn adapt_to_boot(
         &mut self,
         now: Now,
         environment: &EnvironmentName,
+        rebooted: bool,
         told: &BTreeMap<AppId, InstanceReport>,
         new_id: &mut dyn FnMut() -> OperationId,
     ) -> Vec<Change> {
-        let message = format!("the host of {environment} was restarted");
         let mut changes = Vec::new();
-        changes.push(self.event(now, "host_rebooted", (None, Some(environment)), message, None));
-        let names: Vec<AppId> = self.apps.keys().cloned().collect();
-        for name in names {
-            if !told.get(&name).is_some_and(decided_by_its_host) {
-                changes.extend(self.adapt_app_to_boot(now, environment, &name, new_id()));
+        if rebooted {
+            let message = format!("the host of {environment} was restarted");
+            changes.push(self.event(now, "host_rebooted", (None, Some(environment)), message, None));
+        }
+        let concerned = |(name, app): &(&AppId, &Box<super::App>)| {
+            let placement = app.row.placement(environment);
+            match (told.get(*name), placement) {
+                (_, None) => false,
+                (None, _) => rebooted,
+                // A start that was asked for and has not begun is none that the boot has ended.
+                (Some(report), Some(placement)) => {
+                    let begun = report.run.seq >= placement.start_seq || !placement.intent.wants_running();
+                    begun && !decided_by_its_host(report) && (rebooted || rests_since_boot(report))
+                }
             }
+        };
+        let names: Vec<AppId> = self.apps.iter().filter(concerned).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            changes.extend(self.adapt_app_to_boot(now, environment, &name, new_id()));
         }
         changes
     }
@@ -105,4 +120,9 @@ impl Fleet {
 fn decided_by_its_host(report: &InstanceReport) -> bool {
     let at_rest = matches!(report.phase, Phase::Stopped | Phase::Failed);
     !at_rest || report.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop)
+}
+
+fn rests_since_boot(report: &InstanceReport) -> bool {
+    let rebooted = report.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::Rebooted);
+    report.phase == Phase::Stopped && rebooted
 }

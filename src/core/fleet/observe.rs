@@ -173,9 +173,8 @@ impl Fleet {
             self.boot = Some(boot.clone());
             changes.push(Change::Boot(boot.clone()));
         }
-        if known_boot.is_some_and(|known| known != boot) {
-            changes.extend(self.adapt_to_boot(now, environment, told, new_id));
-        }
+        let rebooted = known_boot.is_some_and(|known| known != boot);
+        changes.extend(self.adapt_to_boot(now, environment, rebooted, told, new_id));
         changes
     }
 

@@ -22,6 +22,15 @@ fn promises_hold_when_hosts_daemons_and_the_bus_between_them_fail_at_any_step() 
         println!("{:?}", run(seed));
         return;
     }
+    if let Some(count) = number("NBS_SURVEY") {
+        // Every failing seed in one line each, to see what is common to them.
+        for seed in number("NBS_FIRST_SEED").unwrap_or(1)..=count {
+            if let Err(what) = FleetSim::new(seed).run(STEPS) {
+                println!("{}", what.lines().next().unwrap_or_default());
+            }
+        }
+        return;
+    }
     let first = number("NBS_FIRST_SEED").unwrap_or(1);
     let count = number("NBS_SEEDS").unwrap_or(200);
     let mut slowest = 0;

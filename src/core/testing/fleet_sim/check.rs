@@ -119,6 +119,7 @@ impl FleetSim {
     pub(super) fn settle_down(&mut self) -> Result<Seen, String> {
         self.tell("calm");
         self.calm = true;
+        self.calm_since = Some(self.now.mono);
         self.heals.clear();
         self.bus.down = false;
         self.bus.cut.clear();

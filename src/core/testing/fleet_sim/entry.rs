@@ -320,7 +320,7 @@ fn goal_of(order: &Order) -> String {
     }
 }
 
-fn brief(report: &Report) -> String {
+pub(super) fn brief(report: &Report) -> String {
     let one = |r: &crate::order::InstanceReport| {
         format!("[{} {} intent {} {:?} turn {}]", r.app, r.run, r.intent_seq, r.phase, r.in_turn)
     };

@@ -15,6 +15,7 @@ use crate::recipe::{Adapter, Recipe};
 use crate::record::Change;
 use crate::testing::disk::Disk;
 use crate::testing::fleet_sim::bus::{Bus, Message};
+use crate::testing::fleet_sim::entry::brief;
 use crate::testing::random::Random;
 use crate::testing::sim::runtime_name;
 use crate::testing::world::World;
@@ -200,7 +201,22 @@ impl Host {
             false => None,
         };
         for (i, effect) in effects.into_iter().enumerate() {
-            self.story.push(format!("{} {effect:?}", self.name));
+            self.story.push(match &effect {
+                Effect::Report(report) => format!("{} tells {}", self.name, brief(report)),
+                Effect::Remember(row) => {
+                    let (app, run, phase, intent) = (&row.app, row.run, row.phase, row.intent_seq);
+                    format!("{} ledger {app} {run} {phase:?} intent {intent} turn {}", self.name, row.in_turn)
+                }
+                Effect::Spawn(launch) => format!("{} starts {} {}", self.name, launch.app, launch.run),
+                Effect::Hook { launch, index, .. } => {
+                    format!("{} runs hook {index} of {} {}", self.name, launch.app, launch.run)
+                }
+                Effect::Signal { app, run, .. } => format!("{} signals {app} {run}", self.name),
+                Effect::KillTree { app, run, .. } => format!("{} kills {app} {run}", self.name),
+                Effect::Adopt(life) => format!("{} takes up {} {}", self.name, life.app, life.run),
+                Effect::Follow(reign) => format!("{} follows {} of epoch {}", self.name, reign.entry, reign.epoch),
+                _ => String::new(),
+            });
             if dies_after == Some(i) {
                 self.story.push(format!("{} dies in the midst of acting", self.name));
                 return self.crash(now.after(Duration::from_millis(500)));

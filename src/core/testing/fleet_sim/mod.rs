@@ -64,6 +64,7 @@ pub struct FleetSim {
     bus: Bus,
     ids: u64,
     calm: bool,
+    calm_since: Option<Mono>,
     /// Operations that were accepted, by the entry that did.
     accepted: Vec<(usize, OperationId)>,
     asked: Vec<Asked>,
@@ -110,6 +111,7 @@ impl FleetSim {
             bus: Bus::default(),
             ids: 0,
             calm: false,
+            calm_since: None,
             accepted: Vec::new(),
             asked: Vec::new(),
             wanted: BTreeMap::new(),
@@ -140,8 +142,11 @@ impl FleetSim {
     }
 
     fn tell(&mut self, what: impl std::fmt::Display) {
+        if self.calm_since.is_some_and(|since| self.now.mono > since.after(Duration::from_secs(20))) {
+            return;
+        }
         self.story.push_back(format!("{:>9.3} {what}", self.now.mono.0.as_secs_f64() - 3600.0));
-        while self.story.len() > 400 {
+        while self.story.len() > 3000 {
             self.story.pop_front();
         }
     }
@@ -361,7 +366,9 @@ impl FleetSim {
         let host = &mut self.hosts[which];
         let busy = host.turn(self.now, &mut self.random, &mut self.bus, local);
         for line in std::mem::take(&mut self.hosts[which].story) {
-            self.tell(line);
+            if !line.is_empty() {
+                self.tell(line);
+            }
         }
         busy
     }
