@@ -120,6 +120,8 @@ pub struct Environment {
     /// Apps that were removed in this life of the daemon, with the order that said so: an older one that arrives late does
     /// not bring them back.
     gone: BTreeMap<AppId, (Epoch, Seq)>,
+    /// The last turn of each app that was given back for want of a slot.
+    spent: BTreeMap<AppId, (Epoch, u64)>,
     /// Apps that the worker brings back by itself, once a slot is free.
     waiting: BTreeSet<AppId>,
     /// When it stops waiting for the entry's word.
@@ -158,6 +160,7 @@ impl Environment {
             follows,
             strays: BTreeMap::new(),
             gone: BTreeMap::new(),
+            spent: BTreeMap::new(),
             waiting: BTreeSet::new(),
             alone_at: None,
             began: Now::default(),
@@ -264,6 +267,10 @@ impl Environment {
     fn order(&mut self, now: Now, order: Order, age: Option<Duration>, effects: &mut Vec<Effect>) {
         let app = order.app.clone();
         if let Some(why) = self.refusal(&order, age.unwrap_or_default()) {
+            if let (Refusal::Busy, Goal::Run(RunGoal { turn: Some(turn), .. })) = (why, &order.goal) {
+                // The entry takes the turn back, so another copy of this order must not use it.
+                self.spent.insert(app.clone(), (order.reign.epoch, turn.number));
+            }
             let refused = Report::Refused { app, intent_seq: order.intent_seq, why };
             effects.extend(age.map(|_| Effect::Report(refused)));
             return;
@@ -328,6 +335,11 @@ impl Environment {
             None => Some(Refusal::Late),
             Some(turn) if age > turn.accept_by => Some(Refusal::Late),
             // A turn is used once; this one was, or a later one of the same reign was.
+            Some(turn)
+                if self.spent.get(&order.app).is_some_and(|spent| (order.reign.epoch, turn.number) <= *spent) =>
+            {
+                Some(Refusal::Late)
+            }
             Some(turn) if known.is_some_and(|i| i.row.epoch == order.reign.epoch && turn.number <= i.row.turn) => {
                 Some(Refusal::Late)
             }
@@ -373,6 +385,7 @@ impl Environment {
         if instance.is_gone() {
             let (intent_seq, port) = (instance.row.intent_seq, instance.row.port);
             self.gone.insert(app.clone(), (instance.row.epoch, intent_seq));
+            self.spent.remove(app);
             if self.gone.len() > GONE_MAX {
                 self.gone.pop_first();
             }

@@ -322,12 +322,15 @@ impl Fleet {
         if placed.sent.is_none_or(|sent| sent.intent_seq != intent_seq) {
             return;
         }
-        placed.sent = None;
         let place = (name.clone(), environment.clone());
         match why {
-            Refusal::Stale | Refusal::Foreign => self.queue.cancel(&place),
-            Refusal::Late | Refusal::Busy => self.queue.give_back(&place, app.priority, timeout, now, BUSY_PAUSE),
+            // It may be an older copy that came late, with a younger one taken up; if not, it is sent again in the same turn.
+            // Nor does an order that is refused for good become better by being sent again at once.
+            Refusal::Late => return,
+            Refusal::Stale | Refusal::Foreign => return self.queue.withdraw(&place),
+            Refusal::Busy => self.queue.give_back(&place, app.priority, timeout, now, BUSY_PAUSE),
         }
+        placed.sent = None;
         self.unsettled.insert(name.clone());
     }
 }

@@ -124,7 +124,7 @@ impl Fleet {
             match self.need(now, name, &environment) {
                 Need::Nothing => {
                     if self.queue.is_waiting(&place) {
-                        self.queue.cancel(&place);
+                        self.queue.withdraw(&place);
                     }
                 }
                 Need::Turn => {
@@ -144,7 +144,7 @@ impl Fleet {
                 Need::Order(goal) => {
                     // What waits for a turn waits in vain; a turn in flight ends by the report of this order.
                     if self.queue.is_waiting(&place) {
-                        self.queue.cancel(&place);
+                        self.queue.withdraw(&place);
                     }
                     settled.orders.extend(self.order(now, name, &environment, goal));
                 }

@@ -11,12 +11,19 @@ impl Instance {
     pub(super) fn recover_after_boot(&mut self, ctx: &mut Context<'_>, was: Phase) {
         match was {
             Phase::Preparing if self.row.hook_begun => self.hook_interrupted(ctx),
+            // A hook is not run again for the same command; a later one asks for it.
+            Phase::Failed if self.failed_by_hook() => {}
             _ if ctx.autonomous && self.comes_back() && self.is_only_here() => self.wait_for_slot(ctx),
             // Its turn is the entry's to give, or `start_without_entry_after`'s.
             _ if ctx.autonomous && self.comes_back() => self.rest(ctx, Some(rebooted())),
             Phase::Failed | Phase::Stopped => {}
             _ => self.rest(ctx, Some(rebooted())),
         }
+    }
+
+    fn failed_by_hook(&self) -> bool {
+        let by_hook = |code| matches!(code, ReasonCode::HookFailed | ReasonCode::HookInterrupted);
+        self.row.reason.as_ref().is_some_and(|reason| by_hook(reason.code))
     }
 
     /// Whether its start mode brings it back.

@@ -55,6 +55,11 @@ impl Instance {
         }
     }
 
+    /// The start that a local stop put aside.
+    pub(crate) fn shelved_start(&self) -> Option<crate::id::Seq> {
+        self.row.shelved.as_ref().map(|goal| goal.start_seq)
+    }
+
     /// Whether it was being stopped for a local restart when the daemon ended.
     pub(super) fn restarts_locally(&self) -> bool {
         let asked = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Restart);

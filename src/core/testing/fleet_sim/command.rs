@@ -116,6 +116,13 @@ impl FleetSim {
             }
         };
         for environment in environments {
+            let host = self.hosts.iter().find(|host| host.name == environment);
+            let known = self.entries[which].disk.environments.get(&environment);
+            if known.map(|row| &row.registration.boot) != host.map(|host| host.world.boot_id()).as_ref() {
+                // The entry does not know of the latest boot yet, which may put the command aside; the operation says so.
+                self.wanted.remove(&(view.app.clone(), environment));
+                continue;
+            }
             self.wanted.insert((view.app.clone(), environment), (view.seq, run));
         }
     }
