@@ -185,9 +185,11 @@ async fn of_a_forgotten_environment_no_key_is_left() {
     worker.hears("a word", |word| matches!(word, Word::Tell).then_some(())).await;
     worker.stop().await;
     entry.outgoing.send(Outgoing::Forgotten(worker.name.clone())).await.unwrap();
-    until("its keys are gone", || match redis.keys().into_iter().filter(|key| key.contains("env")).collect::<Vec<_>>() {
-        left if left.is_empty() => Ok(()),
-        left => Err(format!("{left:?}")),
+    until("its keys are gone", || {
+        match redis.keys().into_iter().filter(|key| key.contains("env")).collect::<Vec<_>>() {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
     })
     .await;
     let words = worker.hears_for(Duration::from_millis(1)).await;

@@ -9,9 +9,7 @@ use std::time::Duration;
 use nbs_core::fleet::{Bus, IntentNote};
 use nbs_core::id::{EntryId, Epoch, Generation, Reign, Run, Seq};
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
-use nbs_core::order::{
-    Goal, InstanceReport, Order, Registration, Report, RunGoal, RuntimeSummary, Turn,
-};
+use nbs_core::order::{Goal, InstanceReport, Order, Registration, Report, RunGoal, RuntimeSummary, Turn};
 use nbs_core::phase::Phase;
 use nbs_core::recipe::{Adapter, Listen};
 use nbs_core::secret::SecretText;
@@ -107,9 +105,9 @@ impl EntrySide {
         loop {
             let news = match self.heard.pop_front() {
                 Some(news) => Some(news),
-                None => tokio::time::timeout_at(deadline, self.news.recv()).await.unwrap_or_else(|_| {
-                    panic!("the entry did not hear within {LIMIT:?}: {what}")
-                }),
+                None => tokio::time::timeout_at(deadline, self.news.recv())
+                    .await
+                    .unwrap_or_else(|_| panic!("the entry did not hear within {LIMIT:?}: {what}")),
             };
             let news = news.expect("the entry's side ended");
             if let Some(found) = fits(&news) {
@@ -371,7 +369,13 @@ pub fn spec(name: &str) -> AppSpec {
 pub fn run(reign: &Reign, name: &str, seq: u64, turn: Option<u64>) -> Order {
     let turn = turn.map(|number| Turn { accept_by: Duration::from_secs(10), number });
     let goal = RunGoal { start_seq: Seq(seq), spec: spec(name).into(), jwt: SecretText::new("jwt-secret"), turn };
-    Order { app: app(name), reign: reign.clone(), generation: Generation(1), intent_seq: Seq(seq), goal: Goal::Run(goal) }
+    Order {
+        app: app(name),
+        reign: reign.clone(),
+        generation: Generation(1),
+        intent_seq: Seq(seq),
+        goal: Goal::Run(goal),
+    }
 }
 
 pub fn instance(name: &str, seq: u64, phase: Phase) -> InstanceReport {

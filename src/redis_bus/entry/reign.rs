@@ -24,6 +24,9 @@ use crate::wire::envelope::Address;
 /// Pause between two looks at a claim that another entry holds.
 const FENCED_PAUSE: Duration = limits::LEASE_RENEW;
 
+/// Calls after another entry was pushed aside, one with each renewal.
+const CALLS: u8 = 3;
+
 /// What became of a claim.
 enum Outcome {
     /// Redis holds it. `fresh`: nothing was there before.
@@ -48,14 +51,14 @@ struct Claimant<'a> {
     told: Told,
     /// The reign under which a claim was held in this life.
     held: Option<Reign>,
-    /// Whether everybody is still to be called.
-    call: bool,
+    /// How often everybody is still to be called.
+    calls: u8,
     /// An epoch that the record is to pass before the next claim by force.
     above: Option<Epoch>,
 }
 
 pub(super) async fn run(shared: &Shared, shutdown: &CancellationToken) {
-    let mut claimant = Claimant { shared, beat: 0, told: Told::Nothing, held: None, call: true, above: None };
+    let mut claimant = Claimant { shared, beat: 0, told: Told::Nothing, held: None, calls: 1, above: None };
     let mut standing = shared.standing.subscribe();
     loop {
         let reign = shared.standing().reign;
@@ -115,14 +118,15 @@ impl Claimant<'_> {
 
     async fn hold(&mut self, standing: &Standing, fresh: bool) -> Duration {
         let wiped = fresh && self.held.is_some();
-        self.above = None;
+        // The entry before reads reports until it looks at its claim: what it takes away is asked for again.
+        self.calls = if self.above.take().is_some() { CALLS } else { self.calls };
         self.shared.promoting.store(false, Ordering::Relaxed);
         if self.held.as_ref() != Some(&standing.reign) {
-            (self.held, self.call) = (Some(standing.reign.clone()), true);
+            (self.held, self.calls) = (Some(standing.reign.clone()), self.calls.max(1));
         }
         if wiped {
             tracing::warn!("Redis has lost what it held; everything is told again");
-            self.call = true;
+            self.calls = self.calls.max(1);
             if let Some(session) = random::session() {
                 self.shared.standing.send_modify(|standing| standing.session = session);
             }
@@ -136,8 +140,8 @@ impl Claimant<'_> {
             self.told = Told::Up;
             self.shared.tell(News::Bus(Bus::Up)).await;
         }
-        if self.call {
-            self.call = self.roll_call(standing).await.is_err();
+        if self.calls > 0 && self.roll_call(standing).await.is_ok() {
+            self.calls -= 1;
         }
         limits::LEASE_RENEW
     }

@@ -4,6 +4,7 @@
 //! A lease that is in the way counts only with a genuine and recent beat in it. One of the same daemon at a later epoch is
 //! a copy of this host: two would run every app twice, so this one ends.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nbs_core::limits;
@@ -27,6 +28,9 @@ const USAGE: Duration = Duration::from_secs(8);
 /// How long published figures stay.
 const USAGE_KEPT: Duration = Duration::from_secs(60);
 
+/// All is not told more often than this, however often it is asked for.
+const TELL: Duration = Duration::from_secs(1);
+
 struct Tenant<'a> {
     shared: &'a Shared,
     usage: &'a dyn UsageSource,
@@ -35,6 +39,8 @@ struct Tenant<'a> {
     renewed: Option<Instant>,
     /// When each is due next.
     all: Instant,
+    /// When all was told last.
+    told_all: Option<Instant>,
     heartbeat: Instant,
     figures: Instant,
     /// The registration that was written last.
@@ -51,6 +57,7 @@ pub(super) async fn run(shared: &Shared, usage: &dyn UsageSource, shutdown: &Can
         epoch: 0,
         renewed: None,
         all: now,
+        told_all: None,
         heartbeat: now,
         figures: now,
         registered: None,
@@ -88,10 +95,15 @@ impl Tenant<'_> {
         self.register().await?;
         self.publish().await?;
         looked?;
-        if self.all <= Instant::now() {
+        let now = Instant::now();
+        if self.shared.called.load(Ordering::Relaxed) && self.told_all.is_none_or(|at| now >= at + TELL) {
+            self.all = now;
+        }
+        if self.all <= now {
+            self.shared.called.store(false, Ordering::Relaxed);
             self.read_intents().await?;
             self.shared.say(Word::Tell).await;
-            self.all = Instant::now() + limits::ANTI_ENTROPY;
+            (self.all, self.told_all) = (now + limits::ANTI_ENTROPY, Some(now));
         }
         Ok(())
     }
