@@ -197,6 +197,7 @@ impl Daemon {
             observations,
             words,
             reports: news_sender,
+            mirror: None,
             follows,
         };
         let failed = CancellationToken::new();

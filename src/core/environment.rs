@@ -13,7 +13,7 @@ use crate::effect::Effect;
 use crate::id::{Reign, Run};
 use crate::instance::{Context, Instance};
 use crate::launch::Places;
-use crate::name::{AppId, RuntimeName};
+use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::observation::{Identity, Observation};
 use crate::order::{
     Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
@@ -189,7 +189,22 @@ impl Environment {
 
     /// What the environment says of itself, and all it has.
     pub fn hello(&self) -> Report {
-        let registration = Registration {
+        Report::Hello { registration: self.registration(), instances: self.reports() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &EnvironmentName {
+        &self.settings.places.environment
+    }
+
+    /// The ledger's row of an app, and what the entry is told of it.
+    pub(crate) fn seen(&self, app: &AppId) -> Option<(&LedgerRow, Report)> {
+        self.instances.get(app).map(|instance| (&instance.row, instance.report()))
+    }
+
+    /// What the environment says of itself.
+    pub fn registration(&self) -> Registration {
+        Registration {
             environment: self.settings.places.environment.clone(),
             version: self.settings.version.clone(),
             boot: self.settings.boot.clone(),
@@ -199,8 +214,7 @@ impl Environment {
             url: self.settings.url.clone(),
             proxy_url: self.settings.proxy_url.clone(),
             capacity: self.settings.capacity,
-        };
-        Report::Hello { registration, instances: self.reports() }
+        }
     }
 
     /// Every instance's report.

@@ -34,9 +34,12 @@ pub mod observation;
 pub mod effect;
 pub mod record;
 
+pub mod rename;
+
 pub mod port_book;
 pub mod instance;
 pub mod environment;
+pub mod mirror;
 pub mod lease;
 pub mod admission;
 pub mod ledger;

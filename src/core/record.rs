@@ -180,7 +180,8 @@ pub struct LedgerRow {
     pub turn: u64,
     /// What somebody asked for on the host itself, since the last order.
     pub local: Option<LocalOverride>,
-    /// The goal that a local stop put aside.
+    /// What it was to run, while it is to be stopped: shown by a host that is on its own, and what a local restart after a
+    /// local stop goes on with.
     pub shelved: Option<RunGoal>,
 }
 

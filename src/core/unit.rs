@@ -12,6 +12,11 @@ use crate::restart::RestartPolicy;
 /// The slice of all units of apps.
 pub const SLICE: &str = "nbsupervisor-apps.slice";
 
+/// What the name of a hook's unit begins with: `nbs-hook-<app>:<n>.service`. No app ID has a colon.
+pub const HOOK: &str = "nbs-hook-";
+/// What the name of a probe's unit begins with: `nbs-probe-<app>:<n>.service`.
+pub const PROBE: &str = "nbs-probe-";
+
 /// The unit of an app's instance: `nbs-app-<app>.service`.
 pub fn unit_name(app: &AppId) -> String {
     format!("nbs-app-{app}.service")

@@ -2,6 +2,7 @@
 //!
 //! This file is the handle that the other rooms hold; `run.rs` is the loop behind it.
 
+mod mirror;
 mod outbox;
 mod run;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Clock, News, Outgoing, Record, RecordError, Word};
 
+pub use mirror::mirror;
 pub use run::NewId;
 
 /// A snapshot of everything the entry knows, cheap to take and to keep.

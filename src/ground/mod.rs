@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use user::Credentials;
 
 pub mod failure;
+pub mod removal;
 pub mod user;
 
 /// Where programs are looked for if the app's environment has no `PATH`.

@@ -18,12 +18,11 @@ use std::ffi::OsString;
 
 use nbs_core::name::AppId;
 use nbs_core::time::Wall;
+use nbs_core::unit::{HOOK, SLICE, unit_name};
 
 use super::{Options, Scope};
 use crate::ports::UnitLife;
 
-/// The slice of all apps and their hooks.
-const SLICE: &str = "nbsupervisor-apps.slice";
 /// What journald calls its word about dropped messages.
 pub const DROPPED_ID: &str = "a596d6fe7bfa4994828e72309e95d61e";
 /// Fields that are read; the rest would be most of the volume.
@@ -42,25 +41,17 @@ pub enum From<'a> {
     Follow(Option<&'a str>),
 }
 
-/// The unit of an app's instance.
-pub fn unit(app: &AppId) -> String {
-    format!("nbs-app-{app}.service")
-}
-
 /// Whether a unit is that of the app's instance, or one of its hooks (`nbs-hook-<app>:<n>.service`).
 pub fn is_of(app: &AppId, unit: &str) -> bool {
-    let Some(name) = unit.strip_suffix(".service") else { return false };
-    name.strip_prefix("nbs-app-").is_some_and(|rest| rest == app.as_str())
-        || name.strip_prefix("nbs-hook-").and_then(|rest| rest.strip_prefix(app.as_str())).is_some_and(|n| {
-            // No app ID has a colon, so `crm` never takes the hooks of `crm-2`.
-            n.starts_with(':')
-        })
+    let number = || unit.strip_suffix(".service")?.strip_prefix(HOOK)?.strip_prefix(app.as_str());
+    // No app ID has a colon, so `crm` never takes the hooks of `crm-2`.
+    unit == unit_name(app) || number().is_some_and(|number| number.starts_with(':'))
 }
 
 /// The arguments for an app's log.
 pub fn of_app(options: &Options, app: &AppId, from: From<'_>) -> Vec<OsString> {
     let mut args = common(options, from);
-    let unit = unit(app);
+    let unit = unit_name(app);
     let groups = match options.scope {
         Scope::System => vec![
             vec![format!("_SYSTEMD_UNIT={unit}")],

@@ -18,8 +18,11 @@ use super::identity::{self, Main, Proc, Stat};
 use super::lives::{Life, Progress};
 use super::mark::Mark;
 use super::sweeper::{Request, Then};
-use super::tree::{Remembered, Table, Target};
+use super::tree::{Memory, Table, Target};
 use super::{Inner, watch};
+
+/// Looks to be certain of everybody: one amid an exec shows no mark.
+const LOOKS: u32 = 8;
 
 /// What one look found, with the trees that are to be killed.
 #[derive(Default)]
@@ -39,7 +42,14 @@ type Marked = HashMap<(AppId, Run), Vec<Stat>>;
 pub fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Adopted {
     let mut adopted = Adopted::default();
     let Ok(mut proc) = Proc::open() else { return adopted };
-    let Ok(table) = Table::read(&mut proc, &mut Remembered::new()) else { return adopted };
+    let (mut table, mut memory) = (Table::default(), Memory::default());
+    for _ in 0..LOOKS {
+        match table.look(&mut proc, &mut memory) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(_) => return adopted,
+        }
+    }
     let mut marked = sort(inner, &table, &mut adopted);
     let lives: HashSet<(AppId, Run)> = known.iter().map(|known| (known.app.clone(), known.run)).collect();
     for known in known {

@@ -2,11 +2,11 @@
 //!
 //! Decides when a process counts as gone. Deliberately absent: who belongs to whom (`tree.rs`).
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::mark;
@@ -15,6 +15,8 @@ use super::mark;
 const TICKS_PER_SECOND: u64 = 100;
 /// Bytes of an environment that are searched for a mark.
 const ENVIRONMENT_MAX: usize = 8 << 20;
+/// Bytes that the first read of a file asks for; nearly every environment is smaller.
+const BLOCK: usize = 64 << 10;
 
 /// A process within this boot: its number, and when it started, as numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +67,17 @@ impl Stat {
     }
 }
 
+/// What a process's environment tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It carries this mark.
+    Mark(Box<str>),
+    /// It carries none, or may not be read.
+    Nothing,
+    /// Not to be known just now: amid an exec, and at the end of its life, a process has no environment.
+    NotNow,
+}
+
 /// An open `/proc`.
 #[derive(Debug)]
 pub struct Proc {
@@ -84,18 +97,23 @@ impl Proc {
 
     /// The state of a process; `None` if there is none of that number.
     pub fn stat(&mut self, pid: u32) -> Option<Stat> {
-        self.read(&format!("{pid}/stat"), 4096)?;
-        Stat::parse(&String::from_utf8_lossy(&self.buffer))
+        let line = self.read(&format!("{pid}/stat"), BLOCK).ok()?;
+        Stat::parse(&String::from_utf8_lossy(line))
     }
 
-    /// The mark in a process's environment; `None` if it has none or may not be read.
-    pub fn mark(&mut self, pid: u32) -> Option<Box<str>> {
-        self.read(&format!("{pid}/environ"), ENVIRONMENT_MAX)?;
-        let value = self.buffer.split(|byte| *byte == 0).find_map(|entry| {
-            let value = entry.strip_prefix(mark::VARIABLE.as_bytes())?.strip_prefix(b"=")?;
-            std::str::from_utf8(value).ok()
-        })?;
-        Some(value.into())
+    /// The mark in a process's environment.
+    pub fn mark(&mut self, pid: u32) -> Told {
+        match self.read(&format!("{pid}/environ"), ENVIRONMENT_MAX) {
+            Ok([]) => {}
+            Ok(environment) => return find_mark(environment).map_or(Told::Nothing, Told::Mark),
+            Err(Errno::ACCESS | Errno::PERM) => return Told::Nothing,
+            Err(_) => return Told::NotNow,
+        }
+        // Arguments can be read from the same moment of an exec on as variables: with them, there really are none.
+        match self.read(&format!("{pid}/cmdline"), BLOCK) {
+            Ok([_, ..]) => Told::Nothing,
+            _ => Told::NotNow,
+        }
     }
 
     /// Every process there is at about this moment, in ascending order.
@@ -110,13 +128,32 @@ impl Proc {
         Ok(pids)
     }
 
-    fn read(&mut self, path: &str, max: usize) -> Option<()> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.dir, path, flags, Mode::empty()).ok()?);
-        self.buffer.clear();
-        file.take(max as u64).read_to_end(&mut self.buffer).ok()?;
-        Some(())
+    /// The number that was given out last, to a process or a thread; `None` if the system does not tell.
+    pub fn last_pid(&mut self) -> Option<u32> {
+        let line = self.read("loadavg", BLOCK).ok()?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().next_back()?.parse().ok()
     }
+
+    /// A file's content by one single read: between two, a process may exec, and the second would find nothing.
+    fn read(&mut self, path: &str, max: usize) -> rustix::io::Result<&[u8]> {
+        let file = rustix::fs::openat(&self.dir, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        self.buffer.resize(self.buffer.len().max(BLOCK), 0);
+        loop {
+            let read = rustix::io::pread(&file, &mut self.buffer, 0)?;
+            if read < self.buffer.len() || read >= max {
+                return Ok(&self.buffer[..read]);
+            }
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+    }
+}
+
+fn find_mark(environment: &[u8]) -> Option<Box<str>> {
+    let value = environment.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(mark::VARIABLE.as_bytes())?.strip_prefix(b"=")?;
+        std::str::from_utf8(value).ok()
+    })?;
+    Some(value.into())
 }
 
 /// Opens a process descriptor of exactly this process; `None` if it is gone or its number belongs to another by now.
@@ -177,5 +214,33 @@ mod tests {
         assert!(open(&mut proc, Main { start_ticks: me.start_ticks + 1, ..me }).is_none());
         assert!(ticks_now() >= me.start_ticks);
         assert!(proc.pids().unwrap().contains(&me.pid));
+        assert!(proc.last_pid().unwrap() > 0);
+    }
+
+    #[test]
+    fn an_environment_is_told_apart_from_none_and_from_none_yet() {
+        let mut proc = Proc::open().unwrap();
+        let large = "x".repeat(100 << 10);
+        for (variables, told) in [
+            (vec![("A", large.as_str()), (mark::VARIABLE, "i/a/1.0")], Told::Mark("i/a/1.0".into())),
+            (vec![("A", "b")], Told::Nothing),
+            (vec![], Told::Nothing),
+        ] {
+            let mut command = std::process::Command::new("/bin/sleep");
+            let mut child = command.arg("600").env_clear().envs(variables).spawn().unwrap();
+            // The spawn returns amid the exec.
+            let mut now = proc.mark(child.id());
+            while now == Told::NotNow && !proc.stat(child.id()).unwrap().gone() {
+                now = proc.mark(child.id());
+            }
+            assert_eq!(now, told);
+            child.kill().unwrap();
+            // A zombie has no environment any more.
+            while !proc.stat(child.id()).unwrap().gone() {
+                std::thread::yield_now();
+            }
+            assert_eq!(proc.mark(child.id()), Told::NotNow);
+            child.wait().unwrap();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The mark: an environment variable by which a process is known as ours, whoever its parent is by now.
 //!
-//! Decides how a mark is written and read. Deliberately absent: looking for marked processes (`table.rs`).
+//! Decides how a mark is written and read. Deliberately absent: looking for marked processes (`tree.rs`).
 
 use nbs_core::id::Run;
 use nbs_core::name::AppId;

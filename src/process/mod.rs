@@ -41,7 +41,7 @@ use rustix::process::{Resource, Rlimit};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::ground::{self, failure, user};
+use crate::ground::{self, failure, removal, user};
 use crate::ports::{
     BoxFuture, CommandOutput, CommandRunner, Found, Known, LogError, LogLine, LogQuery, LogReader, ObservationSender,
     ProcessControl, Started,
@@ -255,27 +255,18 @@ impl Inner {
     }
 
     fn clean_up(&self, app: &AppId, purge_data: bool) -> Result<(), String> {
-        let gone = |path: &std::path::Path, result: io::Result<()>| match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("removing {} failed: {}", path.display(), failure::cause(&error)))
-            }
-            _ => Ok(()),
-        };
-        let run_dir = self.run_root.join(app.as_str());
-        gone(&run_dir, fs::remove_dir_all(&run_dir))?;
+        removal::remove_directory(&self.run_root.join(app.as_str()))?;
         let rotated = format!("{app}.log.");
         for entry in fs::read_dir(self.logs.directory()).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(|name| name.starts_with(&rotated)) {
-                gone(&entry.path(), fs::remove_file(entry.path()))?;
+                removal::remove_file(&entry.path())?;
             }
         }
-        let log = self.logs.file(app);
-        gone(&log, fs::remove_file(&log))?;
-        if purge_data {
-            let state_dir = self.state_root.join(app.as_str());
-            gone(&state_dir, fs::remove_dir_all(&state_dir))?;
+        removal::remove_file(&self.logs.file(app))?;
+        match purge_data {
+            true => removal::remove_directory(&self.state_root.join(app.as_str())),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 

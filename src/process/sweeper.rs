@@ -3,6 +3,7 @@
 //! Decides when a tree counts as gone. Deliberately absent: giving up; what cannot be killed is tried again, ever more
 //! slowly, and holds up nobody else.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +14,24 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Inner;
+use super::identity::Main;
 use super::identity::Proc;
 use super::lives::Progress;
-use super::tree::{Remembered, Table, Target};
+use super::tree::{Memory, Table, Target};
 
 /// Requests are gathered this long, which also is what a killed process takes to be gone.
 const GATHER: Duration = Duration::from_millis(1);
 /// The longest pause between two attempts at one tree.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Looks after which remembered environments are read anew.
-const REMEMBERED_LOOKS: u32 = 16;
+/// Looks after which what was learnt of processes is learnt anew, so that it does not grow for ever.
+const REMEMBERED_LOOKS: u32 = 256;
+/// How often one look goes over what is new, to be certain.
+const ROUNDS: u32 = 8;
+/// The same where it found somebody: who forks on and on is caught by looks that follow each other at once.
+const ROUNDS_OF_CHASE: u32 = 64;
+/// Looks in a row that found nobody and were uncertain, after which a tree counts as gone nevertheless: on a host that
+/// starts processes without a pause no look is certain, but nobody can slip through so many.
+const UNCERTAIN_MAX: u32 = 64;
 
 /// Who waits for a tree to be gone.
 #[derive(Debug)]
@@ -48,7 +57,9 @@ struct Pending {
     request: Request,
     /// Looks that found somebody.
     found: u32,
-    /// Looks in a row that found nobody.
+    /// Looks in a row that found only whom earlier ones had killed.
+    stubborn: u32,
+    /// Looks in a row that found nobody and were uncertain.
     clean: u32,
     /// Nobody is left; only `Exited` has to be told before.
     gone: bool,
@@ -58,13 +69,18 @@ struct Pending {
 /// What one look found for each of the trees asked about, in their order.
 struct Seen {
     members: Vec<usize>,
-    vanished: bool,
+    /// Whether somebody was among them whom no look before had killed.
+    is_new: Vec<bool>,
+    /// Nobody can have been missed.
+    certain: bool,
 }
 
 struct Scanner {
     proc: Proc,
-    remembered: Remembered,
+    memory: Memory,
     looks: u32,
+    /// Whom looks before killed.
+    killed: HashSet<Main>,
 }
 
 /// Runs until every sender of requests is gone.
@@ -92,7 +108,7 @@ pub async fn run(inner: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
 }
 
 fn new(request: Request) -> Pending {
-    Pending { request, found: 0, clean: 0, gone: false, due: Instant::now() + GATHER }
+    Pending { request, found: 0, stubborn: 0, clean: 0, gone: false, due: Instant::now() + GATHER }
 }
 
 /// Looks for all trees that are due, kills what it finds, and notes when to look again.
@@ -112,14 +128,14 @@ async fn look(inner: &Inner, pending: &mut [Pending], scanner: Option<Scanner>) 
         let members = seen.as_ref().map_or(1, |seen| seen.members[index]);
         if members == 0 {
             item.clean += 1;
-            // Somebody who forked on and on may have slipped through one look, hardly through two in a row.
-            let sure = item.found == 0 && !seen.as_ref().is_some_and(|seen| seen.vanished);
-            item.gone = sure || item.clean >= 2;
+            item.gone = seen.as_ref().is_some_and(|seen| seen.certain) || item.clean >= UNCERTAIN_MAX;
             item.due = Instant::now() + GATHER;
         } else {
             item.clean = 0;
             item.found += 1;
-            let pause = GATHER * 2u32.saturating_pow(item.found.saturating_sub(8).min(20));
+            let is_new = seen.as_ref().is_some_and(|seen| seen.is_new[index]);
+            item.stubborn = if is_new { 0 } else { item.stubborn + 1 };
+            let pause = GATHER * 2u32.saturating_pow(item.stubborn.saturating_sub(8).min(20));
             item.due = Instant::now() + pause.min(PAUSE_MAX);
         }
     }
@@ -134,20 +150,38 @@ fn refresh(inner: &Inner, request: &mut Request) {
 }
 
 fn scan(scanner: Option<Scanner>, asked: &[(Target, u32)]) -> (Option<Scanner>, Option<Seen>) {
-    let fresh = || Some(Scanner { proc: Proc::open().ok()?, remembered: Remembered::new(), looks: 0 });
+    let fresh =
+        || Some(Scanner { proc: Proc::open().ok()?, memory: Memory::default(), looks: 0, killed: HashSet::new() });
     let Some(mut scanner) = scanner.or_else(fresh) else { return (None, None) };
     scanner.looks += 1;
     if scanner.looks % REMEMBERED_LOOKS == 0 {
-        scanner.remembered.clear();
+        scanner.memory.clear();
+        scanner.killed.clear();
     }
-    let Ok(table) = Table::read(&mut scanner.proc, &mut scanner.remembered) else { return (Some(scanner), None) };
-    let members = asked.iter().map(|(target, found)| {
-        let members = table.members(target);
-        table.kill(&mut scanner.proc, &members, *found > 0);
-        members.len()
-    });
-    let members = members.collect();
-    (Some(scanner), Some(Seen { members, vanished: table.vanished }))
+    let mut table = Table::default();
+    let mut seen = Seen { members: vec![0; asked.len()], is_new: vec![false; asked.len()], certain: false };
+    // By request: two may ask for the same tree, and both wait for it.
+    let mut killed: HashSet<(usize, Main)> = HashSet::new();
+    for round in 0..ROUNDS_OF_CHASE {
+        if round >= ROUNDS && killed.is_empty() {
+            break;
+        }
+        let Ok(certain) = table.look(&mut scanner.proc, &mut scanner.memory) else { return (Some(scanner), None) };
+        let before = killed.len();
+        for (index, (target, found)) in asked.iter().enumerate() {
+            let mut members = table.members(target);
+            members.retain(|stat| killed.insert((index, stat.main)));
+            table.kill(&mut scanner.proc, &members, *found > 0 && round == 0);
+            seen.members[index] += members.len();
+            seen.is_new[index] |= members.iter().any(|stat| !scanner.killed.contains(&stat.main));
+        }
+        seen.certain = certain;
+        if certain && killed.len() == before {
+            break;
+        }
+    }
+    scanner.killed.extend(killed.into_iter().map(|(_, main)| main));
+    (Some(scanner), Some(seen))
 }
 
 /// Tells of the trees that are gone. `TreeGone` never comes before `Exited`.

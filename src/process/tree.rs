@@ -7,7 +7,11 @@ use std::io;
 
 use rustix::process::Signal;
 
-use super::identity::{self, Main, Proc, Stat};
+use super::identity::{self, Main, Proc, Stat, Told};
+
+/// Looks after which a process that never shows an environment counts as one without a mark: one whose main thread ended
+/// while others go on has none any more.
+const UNDECIDED_MAX: u32 = 128;
 
 /// A tree to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,38 +43,139 @@ pub struct Table {
     by_group: HashMap<u32, Vec<usize>>,
     by_session: HashMap<u32, Vec<usize>>,
     by_parent: HashMap<u32, Vec<usize>>,
-    /// A process vanished while the table was made: a child of it may have been missed.
-    pub vanished: bool,
+    /// Numbers that need no second look, as what they are cannot change but by dying.
+    settled: HashSet<u32>,
+    /// Those that were not to be decided yet, and where they stand in the table.
+    undecided: HashMap<u32, usize>,
+    /// Numbers began anew meanwhile: a settled one may be another's.
+    wrapped: bool,
 }
 
-/// Marks read before, so that a second look within one sweep is cheap.
-pub type Remembered = HashMap<Main, Option<Box<str>>>;
+/// What was learnt of processes by earlier looks, so that a later one is cheap, and knows who was dead before it.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// By number.
+    known: HashMap<u32, Known>,
+    /// How often each of those that are known still could not be decided.
+    undecided: HashMap<Main, u32>,
+    /// The number given out last.
+    last: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Known {
+    start_ticks: u64,
+    mark: Option<Box<str>>,
+    /// It had ended, and only its number was still taken.
+    dead: bool,
+}
+
+impl Memory {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Notes the number given out last. Returns whether numbers began anew since the note before; then nothing that
+    /// was known of a number counts.
+    fn note(&mut self, last: Option<u32>) -> bool {
+        let wrapped = last < self.last;
+        if wrapped {
+            self.clear();
+        }
+        self.last = last;
+        wrapped
+    }
+
+    /// The mark of a living process, read once; `None` if it cannot be told now.
+    fn mark(&mut self, proc: &mut Proc, main: Main) -> Option<Option<Box<str>>> {
+        if let Some(known) = self.known.get(&main.pid).filter(|known| known.start_ticks == main.start_ticks) {
+            return Some(known.mark.clone());
+        }
+        let told = proc.mark(main.pid);
+        if told == Told::NotNow {
+            let times = self.undecided.entry(main).or_default();
+            *times += 1;
+            if *times < UNDECIDED_MAX {
+                return None;
+            }
+        }
+        let mark = if let Told::Mark(mark) = told { Some(mark) } else { None };
+        self.known.insert(main.pid, Known { start_ticks: main.start_ticks, mark: mark.clone(), dead: false });
+        Some(mark)
+    }
+
+    /// Notes that a process has ended. Returns whether that was known.
+    fn bury(&mut self, main: Main) -> bool {
+        let known = Known { start_ticks: main.start_ticks, mark: None, dead: true };
+        let was = self.known.insert(main.pid, known);
+        was.is_some_and(|was| was.dead && was.start_ticks == main.start_ticks)
+    }
+}
 
 impl Table {
-    /// Looks at every process.
+    /// Looks at every process that is not settled in this table yet. Returns whether the look was certain: then every
+    /// process alive when it was listed is in the table, with its mark.
+    ///
+    /// It is not when a process was born while all were listed, as it may have got a number that was passed already; or
+    /// when one had ended before it was read, or was amid an exec: it may be of a tree, and have left a child that was born
+    /// after the listing. The next call clears that up, and is quick as it has few to read.
     ///
     /// # Errors
     /// `/proc` cannot be listed.
-    pub fn read(proc: &mut Proc, remembered: &mut Remembered) -> io::Result<Self> {
-        let mut table = Self::default();
-        for pid in proc.pids()? {
-            let Some(stat) = proc.stat(pid) else {
-                table.vanished = true;
-                continue;
-            };
-            if stat.gone() {
-                table.holders.insert(pid, stat.main.start_ticks);
-                continue;
-            }
-            // Children of 2 are the kernel's own threads.
-            let mark = if pid == 2 || stat.ppid == 2 {
-                None
-            } else {
-                remembered.entry(stat.main).or_insert_with(|| proc.mark(pid)).clone()
-            };
-            table.add(Entry { stat, mark });
+    pub fn look(&mut self, proc: &mut Proc, memory: &mut Memory) -> io::Result<bool> {
+        let before = proc.last_pid();
+        self.wrapped |= memory.note(before) && !self.settled.is_empty();
+        let mut pids = proc.pids()?;
+        let after = proc.last_pid();
+        self.wrapped |= memory.note(after);
+        let mut certain = before == after && !self.wrapped;
+        pids.retain(|pid| !self.settled.contains(pid));
+        // The unknown first, before they end.
+        pids.sort_by_key(|pid| memory.known.contains_key(pid));
+        for pid in pids {
+            certain &= self.take(pid, proc, memory);
         }
-        Ok(table)
+        Ok(certain)
+    }
+
+    /// Takes up a process that was listed. Returns whether it is certain whose it is, or was.
+    fn take(&mut self, pid: u32, proc: &mut Proc, memory: &mut Memory) -> bool {
+        let Some(stat) = proc.stat(pid) else {
+            self.settled.insert(pid);
+            self.undecided.remove(&pid);
+            return memory.known.remove(&pid).is_some_and(|known| known.dead);
+        };
+        if stat.gone() {
+            self.settled.insert(pid);
+            self.undecided.remove(&pid);
+            self.holders.insert(pid, stat.main.start_ticks);
+            return memory.bury(stat.main);
+        }
+        // Children of 2 are the kernel's own threads.
+        let mark = if pid == 2 || stat.ppid == 2 { Some(None) } else { memory.mark(proc, stat.main) };
+        let decided = mark.is_some();
+        match self.undecided.remove(&pid).filter(|index| self.entries[*index].stat.main == stat.main) {
+            Some(index) => {
+                if let Some(mark) = mark.flatten() {
+                    self.by_mark.entry(mark.clone()).or_default().push(index);
+                    self.entries[index].mark = Some(mark);
+                }
+                if !decided {
+                    self.undecided.insert(pid, index);
+                }
+            }
+            None => {
+                if !decided {
+                    self.undecided.insert(pid, self.entries.len());
+                }
+                self.add(Entry { stat, mark: mark.flatten() });
+            }
+        }
+        if decided {
+            self.settled.insert(pid);
+        }
+        decided
     }
 
     fn add(&mut self, entry: Entry) {

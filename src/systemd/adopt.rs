@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nbs_core::name::AppId;
-use nbs_core::observation::Identity;
 use nbs_core::recipe::Adapter;
 use nbs_core::unit::{app_of_unit, unit_name};
 
 use super::bus::{BusError, Listed};
+use super::each::each;
 use super::snapshot::{Marker, Snapshot};
 use super::state::Told;
 use super::tracked::Tracked;
@@ -79,40 +79,27 @@ async fn list(inner: &Arc<Inner>) -> Vec<Listed> {
 /// Every unit as it is; `None` where systemd did not say.
 async fn read_all(inner: &Arc<Inner>, units: Vec<Listed>) -> Vec<(String, Option<Snapshot>)> {
     let ours = |name: &str| app_of_unit(name).is_some() || command::is_command(name);
-    let mut names = units.into_iter().map(|unit| unit.unit).filter(|name| ours(name));
-    let (mut readers, mut all) = (tokio::task::JoinSet::new(), Vec::new());
-    loop {
-        while readers.len() < READS_AT_ONCE
-            && let Some(name) = names.next()
-        {
-            let inner = inner.clone();
-            readers.spawn(async move {
-                match inner.bus.read(&name).await {
-                    Ok(unit) => unit.map(|unit| (name, Some(unit))),
-                    Err(error) => {
-                        tracing::warn!(unit = name, error = %error.text, "a unit could not be read");
-                        Some((name, None))
-                    }
+    let names = units.into_iter().map(|unit| unit.unit).filter(|name| ours(name));
+    let read = each(names, READS_AT_ONCE, |name| {
+        let inner = inner.clone();
+        async move {
+            match inner.bus.read(&name).await {
+                Ok(unit) => unit.map(|unit| (name, Some(unit))),
+                Err(error) => {
+                    tracing::warn!(unit = name, error = %error.text, "a unit could not be read");
+                    Some((name, None))
                 }
-            });
+            }
         }
-        match readers.join_next().await {
-            Some(read) => all.extend(read.ok().flatten()),
-            None => return all,
-        }
-    }
+    });
+    read.await.into_iter().flatten().collect()
 }
 
 /// Watches a unit of the expected life, and lets what happened since it was known be told.
 fn take_up(inner: &Arc<Inner>, known: Known, unit: Snapshot) -> Known {
     let before = known.identity.as_ref().and_then(|identity| identity.invocation.clone());
     let same = before.as_ref().is_none_or(|before| *before == unit.invocation);
-    let identity = Identity {
-        pid: unit.main_pid,
-        start_ticks: 0,
-        boot: inner.boot.clone(),
-        invocation: Some(unit.invocation.clone()),
-    };
+    let identity = inner.identity(unit.main_pid, Some(unit.invocation.clone()));
     // As if the worker had been told of the process that the ledger knows.
     let restarts = if same { unit.restarts } else { unit.restarts.saturating_sub(1) };
     let told = Told::Alive { pid: unit.main_pid, restarts, ready: false };
@@ -124,12 +111,7 @@ fn take_up(inner: &Arc<Inner>, known: Known, unit: Snapshot) -> Known {
 }
 
 fn stray(inner: &Arc<Inner>, marker: &Marker, unit: &Snapshot) -> Known {
-    let identity = Identity {
-        pid: unit.main_pid,
-        start_ticks: 0,
-        boot: inner.boot.clone(),
-        invocation: Some(unit.invocation.clone()),
-    };
+    let identity = inner.identity(unit.main_pid, Some(unit.invocation.clone()));
     Known { app: marker.app.clone(), run: marker.run, identity: Some(identity), adapter: Adapter::Systemd }
 }
 

@@ -9,6 +9,7 @@ mod absent;
 mod adopt;
 mod bus;
 mod command;
+mod each;
 mod end;
 mod envfile;
 mod notes;
@@ -19,8 +20,6 @@ mod state;
 mod tracked;
 mod watch;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -28,11 +27,12 @@ use std::sync::{Arc, OnceLock};
 use nbs_core::id::Run;
 use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
-use nbs_core::observation::{Fact, Observation, SpawnFailure};
+use nbs_core::observation::{Fact, Identity, Observation, SpawnFailure};
 use nbs_core::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::ground::removal;
 use crate::ports::{BoxFuture, Found, Known, LastLines, ObservationSender, ProcessControl, Started};
 
 use bus::{Bus, Scope};
@@ -124,6 +124,11 @@ impl Inner {
         let _ = self.sender.send(Observation { app: app.clone(), run, fact }).await;
     }
 
+    /// Who a unit's main process is: the invocation tells starts apart, so its ticks are not needed.
+    fn identity(&self, pid: u32, invocation: Option<String>) -> Identity {
+        Identity { pid, start_ticks: 0, boot: self.boot.clone(), invocation }
+    }
+
     fn is_ours(&self, marker: Option<&Marker>) -> bool {
         marker.is_some_and(|marker| marker.instance == self.instance)
     }
@@ -151,30 +156,12 @@ impl Inner {
     }
 
     fn clean_up(&self, app: &AppId, purge_data: bool) -> Result<(), String> {
-        let gone = |path: &Path, result: io::Result<()>| match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("removing {} failed: {error}", path.display()))
-            }
-            _ => Ok(()),
-        };
-        let env_file = self.env_file(app);
-        gone(&env_file, fs::remove_file(&env_file))?;
-        gone(&self.run_root, remove_directory(&self.run_root.join(app.as_str())))?;
+        removal::remove_file(&self.env_file(app))?;
+        removal::remove_directory(&self.run_root.join(app.as_str()))?;
         match purge_data {
-            true => gone(&self.state_root, remove_directory(&self.state_root.join(app.as_str()))),
+            true => removal::remove_directory(&self.state_root.join(app.as_str())),
             false => Ok(()),
         }
-    }
-}
-
-/// Removes a directory, also where systemd made it a link into a private place, as it does for dynamic users.
-fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path)?.is_symlink() {
-        true => {
-            fs::remove_dir_all(fs::canonicalize(path)?)?;
-            fs::remove_file(path)
-        }
-        false => fs::remove_dir_all(path),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nbs_core::launch::Launch;
-use nbs_core::observation::{Identity, SpawnFailure, SpawnFailureKind};
+use nbs_core::observation::{SpawnFailure, SpawnFailureKind};
 use nbs_core::reason::{Reason, ReasonCode};
 use nbs_core::unit::unit_name;
 use tokio::sync::oneshot;
@@ -44,22 +44,42 @@ pub(super) async fn start(inner: &Arc<Inner>, launch: &Launch) -> Result<Started
 
 async fn prepare(inner: &Arc<Inner>, launch: &Launch) -> Result<(Properties, Vec<String>), SpawnFailure> {
     let (inner, launch, version) = (inner.clone(), launch.clone(), inner.version().await);
-    let preparing = tokio::task::spawn_blocking(move || {
+    aside(move || {
         ground::check_address(&launch)?;
-        make_ground(&inner, &launch)?;
         let env_file = inner.env_file(&launch.app);
-        let program = program(&launch.argv, &launch).map_err(permanent)?;
-        check_program(&launch, &program)?;
-        let properties = properties::of(&launch, &program, &inner.site(version, &env_file)).map_err(permanent)?;
-        write_env(&env_file, &launch).map_err(transient)?;
+        let properties = make_ready(&inner, &launch, &launch.argv, &env_file, |program| {
+            check_program(&launch, program)?;
+            properties::of(&launch, program, &inner.site(version, &env_file)).map_err(permanent)
+        })?;
         Ok((properties, notes::of(&launch, version)))
-    });
+    })
+    .await
+}
+
+/// Prepares a unit where blocking holds up nobody: users are looked up, which may ask a directory in the network.
+pub(super) async fn aside<T: Send + 'static>(
+    prepare: impl FnOnce() -> Result<T, SpawnFailure> + Send + 'static,
+) -> Result<T, SpawnFailure> {
     let cut_off = |_| Err(transient(Reason::new(ReasonCode::SpawnFailed, "preparing its unit was cut off")));
-    preparing.await.unwrap_or_else(cut_off)
+    tokio::task::spawn_blocking(prepare).await.unwrap_or_else(cut_off)
+}
+
+/// Makes what a unit for `argv` needs, and returns its properties, which `describe` tells of the program. Blocks.
+pub(super) fn make_ready(
+    inner: &Inner,
+    launch: &Launch,
+    argv: &[String],
+    env_file: &Path,
+    describe: impl FnOnce(&Path) -> Result<Properties, SpawnFailure>,
+) -> Result<Properties, SpawnFailure> {
+    make_ground(inner, launch)?;
+    let properties = describe(&program(argv, launch).map_err(permanent)?)?;
+    write_env(env_file, launch).map_err(transient)?;
+    Ok(properties)
 }
 
 /// systemd makes the directories of its dynamic users; those of others are made here, wherever they lie.
-pub(super) fn make_ground(inner: &Inner, launch: &Launch) -> Result<(), SpawnFailure> {
+fn make_ground(inner: &Inner, launch: &Launch) -> Result<(), SpawnFailure> {
     if inner.user || launch.user.is_some() {
         let user = launch.user.as_deref().filter(|_| !inner.user);
         let credentials = ground::user::resolve(user, launch.group.as_deref())?;
@@ -84,14 +104,14 @@ fn check_program(launch: &Launch, program: &Path) -> Result<(), SpawnFailure> {
 }
 
 /// Writes a launch's variables where its unit finds them.
-pub(super) fn write_env(file: &Path, launch: &Launch) -> Result<(), Reason> {
+fn write_env(file: &Path, launch: &Launch) -> Result<(), Reason> {
     let text = envfile::of(launch)?;
     envfile::write(file, &text)
         .map_err(|error| Reason::new(ReasonCode::SpawnFailed, format!("writing {} failed: {error}", file.display())))
 }
 
 /// The file of a command's program, which systemd wants to be told in full.
-pub(super) fn program(argv: &[String], launch: &Launch) -> Result<PathBuf, Reason> {
+fn program(argv: &[String], launch: &Launch) -> Result<PathBuf, Reason> {
     let name = argv.first().map_or("", String::as_str);
     let path = launch.env.get("PATH").map(String::as_str);
     ground::find_program(name, path, &launch.cwd).map_err(|failure| failure.reason)
@@ -207,12 +227,8 @@ async fn read_settled(inner: &Arc<Inner>, launch: &Launch) -> Result<Snapshot, S
 /// From now on the unit's signals tell of it; what it did since it was read (`settled`) or heard of is judged now.
 fn started(inner: &Arc<Inner>, launch: &Launch, unit: &Snapshot, settled: bool) -> Started {
     let (app, run) = (&launch.app, launch.run);
-    let identity = Identity {
-        pid: unit.main_pid,
-        start_ticks: 0,
-        boot: inner.boot.clone(),
-        invocation: Some(unit.invocation.clone()).filter(|invocation| !invocation.is_empty()),
-    };
+    let invocation = Some(unit.invocation.clone()).filter(|invocation| !invocation.is_empty());
+    let identity = inner.identity(unit.main_pid, invocation);
     inner.units.with(app, run, |tracked| {
         tracked.started = None;
         if tracked.told == Told::Starting {

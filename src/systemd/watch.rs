@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Inner;
 use super::bus::Event;
+use super::each::each;
 use super::snapshot::Snapshot;
 use super::state::{News, UNLOADED, reason_of};
 use super::tracked::Life;
@@ -52,39 +53,46 @@ pub(super) fn gone(seen: &Snapshot) -> Snapshot {
     Snapshot { active: "inactive".into(), sub: UNLOADED.into(), main_pid: 0, ..seen.clone() }
 }
 
-/// Signals may have been missed: every unit is read again.
+/// Signals may have been missed: every unit is read again. One that cannot be read does not hold up the events of all
+/// others; it is tried again beside them.
 async fn resync(inner: &Arc<Inner>) {
-    let mut apps = inner.units.apps().into_iter();
-    let mut readers = tokio::task::JoinSet::new();
-    loop {
-        while readers.len() < READS_AT_ONCE
-            && let Some(app) = apps.next()
-        {
-            let inner = inner.clone();
-            readers.spawn(async move { reread(&inner, &app).await });
+    each(inner.units.apps(), READS_AT_ONCE, |app| {
+        let inner = inner.clone();
+        async move {
+            if let Some(run) = inner.units.run_of(&app)
+                && !read_once(&inner, &app, run).await
+            {
+                tokio::spawn(async move { reread(&inner, &app).await });
+            }
         }
-        if readers.join_next().await.is_none() {
-            return;
-        }
-    }
+    })
+    .await;
 }
 
 /// Looks at a unit as a whole; again and again while systemd does not answer and the unit is watched.
 pub(super) async fn reread(inner: &Arc<Inner>, app: &AppId) {
     let Some(run) = inner.units.run_of(app) else { return };
-    loop {
-        let read = inner.bus.read(&unit_name(app)).await;
-        // What was read is about the life that was watched when it was asked for.
-        if inner.units.run_of(app) != Some(run) {
-            return;
-        }
-        match read {
-            Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => return inner.see(app, true, |_| unit),
-            Ok(_) => return inner.see(app, true, gone),
-            Err(error) => tracing::debug!(app = %app, error = %error.text, "a unit could not be read"),
-        }
+    while !read_once(inner, app, run).await {
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Looks at the unit of a life as a whole. Returns whether that is settled: it was read, or is watched no more.
+async fn read_once(inner: &Arc<Inner>, app: &AppId, run: Run) -> bool {
+    let read = inner.bus.read(&unit_name(app)).await;
+    // What was read is about the life that was watched when it was asked for.
+    if inner.units.run_of(app) != Some(run) {
+        return true;
+    }
+    match read {
+        Ok(Some(unit)) if inner.is_ours(unit.marker.as_ref()) => inner.see(app, true, |_| unit),
+        Ok(_) => inner.see(app, true, gone),
+        Err(error) => {
+            tracing::debug!(app = %app, error = %error.text, "a unit could not be read");
+            return false;
+        }
+    }
+    true
 }
 
 impl Inner {
@@ -124,7 +132,7 @@ impl Inner {
             }
             News::Restarted { pid, restarts, reason } => {
                 // An end that was told brought its lines along.
-                let identity = self.identity(app, run, pid).await;
+                let identity = self.restarted(app, run, pid).await;
                 let (reason, last_log) = match reason {
                     Some(unseen) => self.unseen_end(app, life, &identity, unseen).await,
                     None => (None, Vec::new()),
@@ -165,13 +173,13 @@ impl Inner {
     }
 
     /// A process that systemd started just now.
-    pub(super) async fn identity(&self, app: &AppId, run: Run, pid: u32) -> Identity {
+    async fn restarted(&self, app: &AppId, run: Run, pid: u32) -> Identity {
         let seen = self.units.with(app, run, |tracked| tracked.seen.invocation.clone());
         let invocation = match seen.filter(|invocation| !invocation.is_empty()) {
             Some(invocation) => Some(invocation),
             None => self.bus.invocation(&unit_name(app)).await.ok(),
         };
-        Identity { pid, start_ticks: 0, boot: self.boot.clone(), invocation }
+        self.identity(pid, invocation)
     }
 
     /// The last lines of one start.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use nbs_core::environment::{Environment, Settings};
 use nbs_core::id::Reign;
+use nbs_core::mirror::Mirrored;
 use nbs_core::name::RuntimeName;
 use nbs_core::observation::Observation;
 use nbs_core::recipe::Recipe;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub words: mpsc::Receiver<Word>,
     /// Reports to the entry.
     pub reports: mpsc::Sender<News>,
+    /// Where it shows what it has, on a host without the entry.
+    pub mirror: Option<mpsc::Sender<Mirrored>>,
     /// The entry whose orders count, as the ledger remembers.
     pub follows: Option<Reign>,
 }
@@ -128,6 +131,7 @@ pub async fn start(
         clock: parts.clock,
         recipes: parts.recipes,
         reports: parts.reports,
+        mirror: parts.mirror,
         environment,
         inbox: Inbox { observations: parts.observations, words: parts.words, recipes, pings },
         unwritten: BTreeMap::new(),

@@ -12,6 +12,7 @@ use nbs_core::effect::Effect;
 use nbs_core::environment::{Environment, FoundLife, Input};
 use nbs_core::id::Reign;
 use nbs_core::limits;
+use nbs_core::mirror::Mirrored;
 use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::observation::{Fact, HookFailure, Observation};
 use nbs_core::order::Report;
@@ -37,6 +38,7 @@ pub(super) struct Loop {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) recipes: Arc<dyn RecipeSource>,
     pub(super) reports: mpsc::Sender<News>,
+    pub(super) mirror: Option<mpsc::Sender<Mirrored>>,
     pub(super) environment: EnvironmentName,
     pub(super) inbox: Inbox,
     pub(super) unwritten: BTreeMap<AppId, Change>,
@@ -78,6 +80,7 @@ impl Loop {
             if now >= self.renew_at {
                 self.renew_at = now.after(limits::LEASE_RENEW);
                 self.tell(Report::Alive).await;
+                self.show(&[]).await;
             }
             let wakes = [self.brain.next_deadline(), self.retry_at, Some(self.renew_at)];
             let pause = wakes.into_iter().flatten().min().map_or(limits::LEASE_RENEW, |at| at.since(now));
@@ -128,7 +131,9 @@ impl Loop {
                 _ => {}
             }
         }
+        let touched: Vec<AppId> = rows.keys().cloned().collect();
         let written = self.write(rows.into_iter().collect()).await;
+        self.show(&touched).await;
         let mut latest: BTreeMap<AppId, Report> = BTreeMap::new();
         for effect in effects {
             match effect {
@@ -192,6 +197,18 @@ impl Loop {
         if !std::mem::replace(&mut self.unwritten_told, true) {
             tracing::error!(%error, rows = self.unwritten.len(), "the ledger cannot be written; apps are kept running, writing is tried again");
         }
+    }
+
+    /// Shows apps as they are now, and that the environment is there.
+    async fn show(&self, apps: &[AppId]) {
+        let Some(mirror) = &self.mirror else { return };
+        let now = self.clock.now();
+        for app in apps {
+            let view = self.brain.app_view(now, app).map(Box::new);
+            // The mirror ends only together with the worker.
+            let _ = mirror.send(Mirrored::App(app.clone(), view)).await;
+        }
+        let _ = mirror.send(Mirrored::Environment(Box::new(self.brain.own_view(now)))).await;
     }
 
     async fn tell(&self, report: Report) {

@@ -20,7 +20,9 @@ impl Instance {
                 self.come_to_rest(ctx);
             }
             LocalAction::Restart => {
-                if let Some(goal) = self.row.shelved.take() {
+                // What the entry stopped stays stopped; only a stop of the same kind is taken back here.
+                let stopped_here = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
+                if let Some(goal) = self.row.shelved.take_if(|_| stopped_here) {
                     self.row.goal = LedgerGoal::Run(goal);
                 }
                 if self.wanted_start().is_none() {

@@ -220,8 +220,13 @@ impl Instance {
     /// Takes up a goal. `start`: whether it is a new start (the caller has checked turn and slot).
     pub(crate) fn take_goal(&mut self, ctx: &mut Context<'_>, goal: LedgerGoal, start: bool) {
         let wants_run = matches!(goal, LedgerGoal::Run(_));
-        self.row.goal = goal;
-        (self.row.local, self.row.shelved) = (None, None);
+        let former = std::mem::replace(&mut self.row.goal, goal);
+        self.row.local = None;
+        match former {
+            _ if wants_run => self.row.shelved = None,
+            LedgerGoal::Run(goal) => self.row.shelved = Some(goal),
+            LedgerGoal::Stop | LedgerGoal::Remove { .. } => {}
+        }
         self.changed = true;
         if wants_run && start {
             self.start_or_restart(ctx);

@@ -20,7 +20,6 @@ use zbus::{Address, Connection, OwnedObjectPath, Variant};
 use super::snapshot::Snapshot;
 pub(crate) use error::{BusError, BusErrorKind};
 pub(crate) use inbox::Event;
-#[allow(unused_imports, reason = "the adapter on top of it comes next")]
 pub(crate) use jobs::{Job, JobResult};
 use link::{CALL_TIMEOUT, Shared};
 

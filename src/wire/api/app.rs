@@ -213,6 +213,7 @@ mod tests {
             progress: None,
             last_log: vec!["bye".into()],
             notes: vec![],
+            local: None,
         }
     }
 
@@ -220,6 +221,8 @@ mod tests {
         InstanceView {
             environment: EnvironmentName::parse("local").unwrap(),
             status,
+            intent: nbs_core::intent::Intent::Run,
+            leaving: false,
             since: Wall(1_795_230_000_000),
             report: report.map(Arc::new),
             observed_at: Wall(1_795_230_009_000),
@@ -239,7 +242,7 @@ mod tests {
             io_write_bytes: Some(4096),
             pressure: Some(crate::wire::api::usage::Pressure { cpu: 0.5, memory: 0.0, io: 1.5 }),
         };
-        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(&usage), None, now);
+        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(usage), None, now);
         let json = serde_json::to_value(shown).unwrap();
         let wanted = serde_json::json!({
             "environment": "local", "status": "running", "last_status": null, "version": "2.2.15",
@@ -262,12 +265,19 @@ mod tests {
             boot: String::new(),
             concurrent_starts: 1,
             runtimes: Default::default(),
+            host: String::new(),
+            url: None,
+            proxy_url: None,
+            capacity: None,
         };
         let environment = |seconds| EnvironmentView {
             registration: Arc::new(registration.clone()),
             heard_at: Wall(1_795_230_000_000 + seconds * 1000),
             heard: Mono(Duration::from_secs(seconds)),
-            available: true,
+            presence: nbs_core::view::Presence::Available,
+            draining: false,
+            is_local: true,
+            proxy: None,
             instances: 1,
         };
         let now = Now { mono: Mono(Duration::from_secs(3602)), wall: Wall(1_795_233_602_000) };
