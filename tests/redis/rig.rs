@@ -20,7 +20,7 @@ use nbsupervisor::ports::{Clock, News, OrderSlip, Outgoing, Word};
 use nbsupervisor::redis_bus::worker::{Tenure, UsageSource};
 use nbsupervisor::redis_bus::{Server, Servers, entry, worker};
 use nbsupervisor::security::{FleetKey, KeyFile};
-use nbsupervisor::wire::bus::{HostFigures, UsageRecord};
+use nbsupervisor::wire::redis::{HostUsage, Usage};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -184,9 +184,9 @@ impl Drop for EntrySide {
 struct Figures;
 
 impl UsageSource for Figures {
-    fn usage(&self) -> Option<UsageRecord> {
-        let host = HostFigures { cpu_percent: Some(12.5), memory_bytes: Some(1 << 30), ..HostFigures::default() };
-        Some(UsageRecord { at_ms: 0, host, apps: BTreeMap::default() })
+    fn usage(&self) -> Option<Usage> {
+        let host = HostUsage { cpu_percent: Some(12.5), memory_bytes: Some(1 << 30), ..HostUsage::default() };
+        Some(Usage { at_ms: 0, host, apps: BTreeMap::default() })
     }
 }
 

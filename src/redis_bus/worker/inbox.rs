@@ -73,14 +73,14 @@ async fn hear(shared: &Shared, message: &Message) {
         return;
     }
     shared.follow(&message);
-    match speech::read_order(&message, &shared.keys) {
+    match speech::order(&message, &shared.keys) {
         Ok(mut order) => {
             let age = shared.time.since(message.issued_ms);
             expire(&mut order, age);
             let sent = Mono(shared.time.mono().0.saturating_sub(age));
             shared.say(Word::Order(OrderSlip { order, sent })).await;
         }
-        Err(error) => shared.alarm.refused(key, error),
+        Err(error) => shared.alarm.body(key, &error),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nbs_core::id::{EntryId, Epoch, Reign};
 use nbs_core::name::EnvironmentName;
+use nbs_core::order::Registration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::ports::{Clock, Word};
@@ -40,8 +41,8 @@ pub(super) struct Shared {
     pub(super) look: Notify,
     /// The entry called everybody: all is to be told again.
     pub(super) called: AtomicBool,
-    /// The registration, as JSON; none before the worker's loop said what it has.
-    pub(super) registration: watch::Sender<Option<String>>,
+    /// The registration; none before the worker's loop said what it has.
+    pub(super) registration: watch::Sender<Option<Registration>>,
     words: mpsc::Sender<Word>,
     followed: Mutex<Followed>,
 }
