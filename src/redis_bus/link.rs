@@ -253,7 +253,11 @@ impl Link {
                 self.0.speaker.learn(facts);
                 Ok((connection, state.serial))
             }
-            Err(trouble) => {
+            Err(mut trouble) => {
+                if trouble.cause == Cause::Timeout && self.0.server.is_tls() {
+                    // A server without TLS waits for the end of what is a strange command to it.
+                    trouble.text.push_str("; if the port is one without TLS, write redis://");
+                }
                 self.back_off(&mut state, &trouble);
                 Err(trouble)
             }

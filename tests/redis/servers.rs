@@ -97,12 +97,13 @@ async fn tls_takes_the_certificates_of_its_own_authority_and_no_others() {
         ("the system's authorities", tls.clone(), None),
         ("another name", format!("rediss://127.0.0.1:{port}"), Some(&ca)),
         ("no TLS at a TLS port", format!("redis://127.0.0.1:{port}"), None),
-        ("TLS at a plain port", format!("rediss://localhost:{plain}"), Some(&ca)),
     ] {
         let trouble = ask(&server(&url, ca)).await.unwrap_err();
         assert_eq!(trouble.cause, Cause::Tls, "{what}: {trouble}");
         assert!(trouble.to_string().contains("CA file"), "{what}: {trouble}");
     }
+    let waits = ask(&server(&format!("rediss://localhost:{plain}"), Some(&ca))).await.unwrap_err();
+    assert!(waits.text.contains("without TLS"), "{waits}");
     let both = server(&tls, Some(&ca));
     let mut entry = EntrySide::start_at(Servers { cache: both.clone(), command: both.clone() }, "entry-1", 1);
     let servers = Servers { cache: both.clone(), command: both };
