@@ -20,6 +20,9 @@ use crate::view::{OperationStatus, Presence};
 /// Pause before a start that a worker had no slot for is offered again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
+/// Pause before a start that another entry's turn stood in the way of is offered again.
+const LOCKED_PAUSE: Duration = Duration::from_secs(2);
+
 impl Fleet {
     /// Takes up a report. `id` makes operation IDs, for starts that follow from a boot.
     pub fn observe(
@@ -236,7 +239,14 @@ impl Fleet {
 
     /// An order could not be handed over: another entry's turn of the same app has not ended. It is tried again soon.
     pub fn undelivered(&mut self, now: Now, environment: &EnvironmentName, app: &AppId, intent_seq: Seq) {
-        self.refused(now, environment, app, intent_seq, Refusal::Busy);
+        let timeout = self.turn_timeout(app, environment);
+        let Some(known) = self.apps.get_mut(app) else { return };
+        let Some(placed) = known.placed.get_mut(environment) else { return };
+        if placed.sent.take_if(|sent| sent.intent_seq == intent_seq).is_some() {
+            let place = (app.clone(), environment.clone());
+            self.queue.give_back(&place, known.priority, timeout, now, LOCKED_PAUSE);
+            self.unsettled.insert(app.clone());
+        }
     }
 
     fn phase_event(
