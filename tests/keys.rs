@@ -131,7 +131,7 @@ fn help_completions_and_manual_know_the_verbs() {
     let (help, _) = expect(&["--help"], 0);
     assert!(help.contains("generate") && help.contains("export-worker"), "{help}");
     let (help, _) = expect(&["export-worker", "--help"], 0);
-    assert!(help.contains("/etc/nbsupervisor/fleet.key") && help.contains("--to <FILE>"), "{help}");
+    assert!(help.contains("security.fleet_key_file") && help.contains("--to <FILE>"), "{help}");
     for words in [&["man", "key", "export-worker"][..], &["completions", "bash"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_nbsupervisor")).args(words).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).replace("\\-", "-");

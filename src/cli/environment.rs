@@ -169,11 +169,14 @@ async fn change(session: &mut Session, name: &str, action: &str) -> Outcome {
         return session.out.data(&answer.text);
     }
     let EnvironmentChange { already, environment } = answer.parse()?;
-    let instances = count(environment.instances as u64, "instance");
+    let instances = match environment.instances {
+        0 => String::new(),
+        number => format!("; what runs there runs on ({})", count(number as u64, "instance")),
+    };
     session.out.say(match (action, already) {
         ("drain", true) => format!("{name} was draining already"),
         ("drain", false) => {
-            format!("{name} is draining: it gets no new starts, and {instances} there run on as they do")
+            format!("{name} is draining: it gets no new starts{instances}")
         }
         (_, true) => format!("{name} was not draining"),
         (_, false) => format!("{name} gets starts again"),

@@ -216,15 +216,19 @@ struct Key<'a> {
     text: String,
 }
 
-/// The keys of the shipped file: prose has a space after its `#`, a key that is set to its default has none.
+/// The keys of the shipped file: prose has a space after its `#`, a key that is set to its default has none. A key right
+/// below another one shares its prose.
 fn keys(shipped: &str) -> Vec<Key<'_>> {
-    let (mut keys, mut table, mut prose) = (Vec::new(), "", Vec::new());
+    let (mut keys, mut table, mut prose, mut told) = (Vec::new(), "", Vec::new(), false);
     for line in shipped.lines() {
         if let Some(text) = line.strip_prefix("# ") {
+            if std::mem::take(&mut told) {
+                prose.clear();
+            }
             prose.push(text);
         } else if let Some((name, default)) = line.strip_prefix('#').and_then(|pair| pair.split_once(" = ")) {
             keys.push(Key { table, name, default, text: prose.join(" ") });
-            prose.clear();
+            told = true;
         } else {
             table = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(table);
             prose.clear();
