@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod field;
 pub mod hex;
 pub mod record;
+pub mod redis;
 pub mod spec;
 mod stored_spec;
 
