@@ -7,10 +7,11 @@ use crate::fleet::{App, Fleet, IntentNote, Sent, Settled};
 use crate::id::Seq;
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
-use crate::order::{Goal, InstanceReport, Order, RunGoal, Turn};
+use crate::order::{Goal, InstanceReport, LocalAction, Order, RunGoal, Turn};
 use crate::phase::Phase;
 use crate::record::{AppLife, Change, GrantRow, PlacementRow};
 use crate::time::Now;
+use crate::view::Presence;
 
 /// What one instance needs.
 enum Need {
@@ -122,7 +123,7 @@ impl Fleet {
             match self.need(now, name, &environment) {
                 Need::Nothing => {
                     if self.queue.is_waiting(&place) {
-                        self.queue.cancel(&place);
+                        self.queue.withdraw(&place);
                     }
                 }
                 Need::Turn => {
@@ -142,7 +143,7 @@ impl Fleet {
                 Need::Order(goal) => {
                     // What waits for a turn waits in vain; a turn in flight ends by the report of this order.
                     if self.queue.is_waiting(&place) {
-                        self.queue.cancel(&place);
+                        self.queue.withdraw(&place);
                     }
                     settled.orders.extend(self.order(now, name, &environment, goal));
                 }
@@ -200,7 +201,18 @@ impl Fleet {
     }
 
     /// A new place waits until every older one knows that it is not the only one any more, or has let go.
+    ///
+    /// An entry that has just begun may not know of a start that another one allowed, or it itself after its record was
+    /// copied: every place is heard first, for as long as a lease lasts.
     fn must_wait(&self, now: Now, app: &App, placement: &PlacementRow) -> bool {
+        let others = app.row.placements.iter().filter(|other| other.environment != placement.environment);
+        let unheard = |other: &PlacementRow| {
+            let known = self.places.contains_key(&other.environment);
+            known && self.deaf.is_none() && self.presence(now, &other.environment) == Presence::Awaited
+        };
+        if others.into_iter().any(unheard) {
+            return true;
+        }
         let older = app.row.placements.iter().filter(|other| other.since < placement.since || other.leaving);
         older.filter(|other| other.environment != placement.environment).any(|other| {
             if other.leaving {
@@ -254,12 +266,18 @@ fn turn(number: u64) -> Turn {
 }
 
 impl App {
-    /// Its worker has taken up the start that was asked for.
+    /// Its worker has taken up the start that was asked for, or somebody on its host has put it aside.
     fn has_begun(&self, placement: &PlacementRow) -> bool {
         let report = self.placed.get(&placement.environment).and_then(|placed| placed.report.as_deref());
-        let begun = |r: &InstanceReport| r.run.seq >= placement.start_seq || r.intent_seq >= placement.start_seq;
-        report.is_some_and(begun)
+        report.is_some_and(|report| has_taken(report, placement.start_seq))
     }
+}
+
+/// Whether a report says that a start was begun, is next after the former life's end, or was put aside there.
+pub(super) fn has_taken(report: &InstanceReport, start: Seq) -> bool {
+    let next = report.phase == Phase::Stopping && report.in_turn;
+    let aside = report.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
+    report.run.seq >= start || (report.intent_seq >= start && (next || aside))
 }
 
 fn resend_at(sent: Sent) -> crate::time::Mono {

@@ -14,11 +14,13 @@
 //! `row`, remembered before it is acted upon. Deliberately absent: turns and slots across apps (`environment`), why an
 //! order was given (`fleet`).
 
+mod boot;
 mod end;
 mod local;
 mod repair;
 mod recover;
 mod start;
+mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub(crate) struct Context<'a> {
     pub(crate) places: &'a Places,
     /// What runs apps whose recipe does not say.
     pub(crate) adapter: Adapter,
+    /// Whether the worker brings back by itself what a reboot ended.
+    pub(crate) autonomous: bool,
     pub(crate) ports: &'a mut PortBook,
     pub(crate) effects: &'a mut Vec<Effect>,
 }
@@ -198,6 +202,14 @@ impl Instance {
         }
     }
 
+    /// The last start that was begun, is about to be, or was put aside by a local stop. One that a reboot cut off before
+    /// its life began is none of them.
+    pub(crate) fn begun(&self) -> Seq {
+        let at_rest = matches!(self.row.phase, Phase::Stopped | Phase::Failed);
+        let wanted = self.wanted_start().filter(|_| !at_rest).max(self.shelved_start());
+        wanted.unwrap_or_default().max(self.row.run.seq)
+    }
+
     /// Whether it was removed and nothing of it is left.
     pub(crate) fn is_gone(&self) -> bool {
         self.is_to_be_cleaned() && self.cleaning == Cleaning::Done
@@ -220,6 +232,7 @@ impl Instance {
     /// Takes up a goal. `start`: whether it is a new start (the caller has checked turn and slot).
     pub(crate) fn take_goal(&mut self, ctx: &mut Context<'_>, goal: LedgerGoal, start: bool) {
         let wants_run = matches!(goal, LedgerGoal::Run(_));
+        let Some(goal) = self.shelve(goal, start) else { return };
         let former = std::mem::replace(&mut self.row.goal, goal);
         self.row.local = None;
         match former {
