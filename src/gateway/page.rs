@@ -101,10 +101,11 @@ pub fn choice(app: &AppView, target: &str, html: bool) -> Response<Bytes> {
     }
     let title = app.spec.title.as_deref().unwrap_or(name);
     let mut text = format!("<main><h1>{}</h1><p>Choose an environment.</p>", Html(title));
-    let join = if target.contains('?') { '&' } else { '?' };
+    // Only the query, so that no path can be taken for another host.
+    let query = target.split_once('?').map_or(String::new(), |(_, query)| format!("{query}&"));
     for instance in choice::serving(app) {
         let (environment, status) = (&instance.environment, instance.status);
-        let link = format!("{target}{join}{}={environment}", choice::QUERY);
+        let link = format!("?{query}{}={environment}", choice::QUERY);
         let _ = write!(text, "<p><a href=\"{}\">{environment}</a> ({status})</p>", Html(&link));
     }
     text.push_str("</main>");

@@ -3,7 +3,7 @@
 //! A connection has no task of its own: whoever uses it drives it, so that a request crosses from client to app and back
 //! within one task. While it is idle nobody drives it; whoever takes it looks first whether it was closed meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -182,7 +182,7 @@ impl Lanes {
 
 impl Lane {
     /// Gives up what was idle for too long. Says whether the lane is still of use.
-    fn sweep(&mut self, now: Instant, idle: Duration, old: &mut Vec<Box<Link>>) -> bool {
+    fn sweep(&mut self, now: Instant, idle: Duration, old: &mut impl Extend<Box<Link>>) -> bool {
         // The longest idle are at the front: the last one put is the first one taken.
         let fresh = self.idle.iter().position(|link| now.duration_since(link.idle_since) < idle);
         old.extend(self.idle.drain(..fresh.unwrap_or(self.idle.len())));
@@ -243,7 +243,7 @@ impl Pool {
     /// Drops what was idle for too long.
     pub fn sweep(&self) {
         let now = Instant::now();
-        let mut old = Vec::new();
+        let mut old: VecDeque<Box<Link>> = VecDeque::new();
         let mut lanes = self.lanes();
         lanes.apps.retain(|_, lane| lane.sweep(now, self.idle, &mut old));
         lanes.environments.retain(|_, lane| lane.sweep(now, self.idle, &mut old));

@@ -167,7 +167,14 @@ impl Asked<'_> {
         visitor: Visitor,
         held: usize,
     ) -> Decision<'v> {
-        gate::decide(app, &self.wish, &Map { ways: &gateway.ways, fleet }, visitor, held)
+        let decision = gate::decide(app, &self.wish, &Map { ways: &gateway.ways, fleet }, visitor, held);
+        match decision {
+            // Whoever takes no commands wakes nobody: to wait would be in vain.
+            Decision::Hold { wake: true, code } | Decision::Page { wake: true, code } if fleet.read_only.is_some() => {
+                Decision::Refuse(code)
+            }
+            decision => decision,
+        }
     }
 
     /// The instance that the request is for, as things are now.

@@ -54,10 +54,14 @@ impl Endpoint {
         }
         let authority: hyper::http::uri::Authority = authority.parse().map_err(|_| bad("names no host"))?;
         let host = authority.host().trim_matches(['[', ']']).to_string();
-        if host.is_empty() || authority.as_str().ends_with(':') {
+        if host.is_empty() {
             return Err(bad("names no host"));
         }
-        Ok(Self { host, port: authority.port_u16().unwrap_or(80) })
+        match authority.port_u16() {
+            Some(port) => Ok(Self { host, port }),
+            None if authority.as_str().len() == authority.host().len() => Ok(Self { host, port: 80 }),
+            None => Err(bad("has a port that is none")),
+        }
     }
 }
 

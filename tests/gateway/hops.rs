@@ -10,7 +10,7 @@ use nbs_core::launch::Address;
 use nbs_core::phase::Status;
 use nbs_core::spec::ProxyChoice;
 use nbsupervisor::entry::Request as Asked;
-use nbsupervisor::gateway::{HopReceiver, Hops, Options};
+use nbsupervisor::gateway::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -245,6 +245,22 @@ async fn the_entry_wakes_and_holds_until_it_runs_there() {
 }
 
 #[tokio::test]
+async fn where_nobody_can_wake_an_app_its_visitors_are_told_at_once() {
+    let fleet = Fleet::open().await;
+    let mut worker = fleet.worker("env_a", 0).await;
+    worker.read_only = true;
+    let mut asleep = resting("crm", Status::Stopped, Intent::OnDemand { awake: false });
+    asleep.instances[0].environment = environment("env_a");
+    worker.show(vec![asleep]);
+    for headers in ["", "Accept: text/html\r\n"] {
+        let answer = worker.get("/apps/crm/", headers).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("APP_STOPPED"), "{answer}");
+        assert!(!answer.to_lowercase().contains("x-app-waiting"), "{answer}");
+    }
+    assert!(worker.asked.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_crash_at_the_worker_is_waited_for_there() {
     let fleet = Fleet::open().await;
     let worker = fleet.worker("env_a", 0).await;
@@ -274,11 +290,33 @@ async fn an_environment_whose_url_is_the_entrys_own_does_not_go_round() {
     assert_eq!(fleet.entry.gateway.traffic().requests, 2);
 }
 
-#[test]
-fn what_is_printed_of_a_receiver_is_no_key() {
-    // It has no Debug at all; what it is made of shows none.
-    let keys = nbsupervisor::security::FleetKey::generate().unwrap().environment(&environment("env_a"));
-    let shown = format!("{keys:?}");
-    let _hops = Hops { sender: None, receiver: Some(HopReceiver { keys, clock: clock() }) };
-    assert_eq!(shown, "EnvironmentKeys(env_a, [secret])");
+#[tokio::test]
+async fn what_was_written_to_a_gateway_that_breaks_off_is_repeated_only_if_that_is_safe() {
+    let fleet = Fleet::open().await;
+    let b = fleet.worker_with_app("env_b", 0).await;
+    let breaks_off = raw_app(|_, mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+    });
+    let Address::Port(port) = breaks_off.await else { panic!() };
+    let environments = vec![at("env_a", format!("http://127.0.0.1:{port}"), false), at("env_b", url(&b), false)];
+    fleet.entry.show_in(vec![wide("crm", ProxyChoice::Spread, BOTH)], environments);
+    let post = |headers: &str| {
+        format!("POST /apps/crm/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 4\r\n{headers}\r\nbody")
+    };
+    for _ in 0..6 {
+        let answer = fleet.entry.get("/apps/crm/", "").await;
+        assert!(answer.contains("x-served-by: env_b"), "{answer}");
+    }
+    let named = async {
+        loop {
+            let answer = fleet.entry.ask(&post("X-App-Environment: env_a\r\n")).await;
+            if !answer.starts_with("HTTP/1.1 503") {
+                break answer;
+            }
+            crate::pause::pause(Duration::from_millis(50), "it rests").await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, named).await.expect("it is tried again");
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("\"UPSTREAM_CONNECT\""), "{answer}");
+    assert!(fleet.entry.ask(&post("")).await.contains("x-served-by: env_b"));
 }

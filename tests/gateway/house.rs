@@ -79,6 +79,8 @@ pub struct House {
     pub asked: mpsc::Receiver<Asked>,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<Drained>,
+    /// Whether its daemon takes no commands.
+    pub read_only: bool,
     desk: Desk,
 }
 
@@ -96,7 +98,7 @@ impl House {
         let port = listener.local_addr().unwrap().port();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(gateway.clone().serve(listener, shutdown.clone()));
-        Self { gateway, port, asked, shutdown, task, desk }
+        Self { gateway, port, asked, shutdown, task, read_only: false, desk }
     }
 
     pub fn show(&self, apps: Vec<AppView>) {
@@ -106,9 +108,10 @@ impl House {
     pub fn show_in(&self, apps: Vec<AppView>, environments: Vec<EnvironmentView>) {
         let environments =
             environments.into_iter().map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
+        let read_only = self.read_only.then(|| "another daemon decides".into());
         let names: Vec<_> = apps.iter().map(|app| app.spec.name.clone()).collect();
         let apps = apps.into_iter().map(|app| (app.spec.name.clone(), Arc::new(app))).collect();
-        self.desk.publish(FleetView { apps, environments, ..FleetView::default() }, &names, &[], false);
+        self.desk.publish(FleetView { apps, environments, read_only, ..FleetView::default() }, &names, &[], false);
     }
 
     pub async fn connect(&self) -> TcpStream {
