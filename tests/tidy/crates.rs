@@ -10,7 +10,7 @@ const HTTP: &[&str] = &["gateway", "probe", "admin", "console", "cli"];
 /// The homes. `assemble`, `demo` and `main` may name any: they join.
 const HOMES: &[(&str, &[&str])] = &[
     ("anstream", &["cli"]),
-    ("arc-swap", &["entry", "worker", "gateway", "admin", "config", "usage"]),
+    ("arc-swap", &["entry", "worker", "gateway", "admin", "config", "redis_bus", "usage"]),
     ("axum", &["admin", "console"]),
     ("chacha20poly1305", &["security"]),
     ("clap", &["cli"]),
@@ -21,7 +21,20 @@ const HOMES: &[(&str, &[&str])] = &[
     ("futures-core", &["systemd"]),
     (
         "getrandom",
-        &["admin", "cli", "clock", "config", "entry", "gateway", "lifecycle", "process", "security", "store", "worker"],
+        &[
+            "admin",
+            "cli",
+            "clock",
+            "config",
+            "entry",
+            "gateway",
+            "lifecycle",
+            "process",
+            "redis_bus",
+            "security",
+            "store",
+            "worker",
+        ],
     ),
     ("hkdf", &["security"]),
     ("hmac", &["security"]),
