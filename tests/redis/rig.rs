@@ -347,6 +347,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         url: Some("http://127.0.0.1:1".into()),
         proxy_url: None,
         capacity: None,
+        follows: None,
     }
 }
 

@@ -73,6 +73,7 @@ fn registration() -> Registration {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        follows: None,
     }
 }
 
