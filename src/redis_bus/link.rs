@@ -217,7 +217,10 @@ impl Link {
             };
             match result {
                 Ok(value) => {
-                    self.answered(serial, writes).await;
+                    // Of several commands, one that was refused says more than those that were not.
+                    if !holds_trouble(&value) {
+                        self.answered(serial, writes).await;
+                    }
                     return Ok(value);
                 }
                 Err(trouble) if trouble.cause == Cause::Lost && attempt == 0 => self.leave(serial).await,
@@ -386,6 +389,15 @@ fn plain(value: Value) -> Result<Value, Trouble> {
         Value::ServerError(error) => Err(Trouble::of(&error.into())),
         value => Ok(value),
     }
+}
+
+/// Whether one of several answers is an error of the server as a whole.
+fn holds_trouble(value: &Value) -> bool {
+    let Value::Array(answers) = value else { return false };
+    answers.iter().any(|answer| match answer {
+        Value::ServerError(error) => Trouble::of(&error.clone().into()).cause.is_servers(),
+        _ => false,
+    })
 }
 
 /// A connection that breaks at its first words is mostly one side with and one without TLS.

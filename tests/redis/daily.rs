@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use nbs_core::fleet::Bus;
-use nbs_core::id::Seq;
+use nbs_core::id::{Generation, Seq};
+use nbs_core::intent::Intent;
 use nbs_core::order::{Goal, Refusal, Report};
-use nbs_core::phase::Phase;
+use nbs_core::phase::{Phase, Status};
+use nbs_core::time::Wall;
+use nbs_core::view::AppView;
 use nbsupervisor::ports::{News, Outgoing, Word};
 
 use crate::redis::RedisServer;
@@ -194,4 +197,37 @@ async fn of_a_forgotten_environment_no_key_is_left() {
     .await;
     let words = worker.hears_for(Duration::from_millis(1)).await;
     assert!(!words.iter().any(|word| matches!(word, Word::Order(_))), "{words:?}");
+}
+
+#[tokio::test]
+async fn apps_are_shown_to_people_and_the_newest_view_wins() {
+    let redis = RedisServer::start();
+    let mut entry = EntrySide::start(&redis.url(), "entry-1", 1);
+    entry.hears_bus(Bus::Up).await;
+    let view = |status| AppView {
+        spec: spec("crm").into(),
+        generation: Generation(3),
+        intent: Intent::Run,
+        intent_seq: Seq(5),
+        status,
+        removing: false,
+        created_at: Wall(1),
+        instances: Vec::new(),
+        last_operation: None,
+    };
+    entry.handle.show(&app("gone"), Some(&view(Status::Running)));
+    entry.handle.show(&app("crm"), Some(&view(Status::Initializing)));
+    entry.handle.show(&app("crm"), Some(&view(Status::Running)));
+    until("it is shown", || match redis.cli(&["HGET", "nbs:v1:apps", "crm"]) {
+        text if text.contains("\"running\"") && text.contains("\"generation\":3") => Ok(()),
+        text => Err(text),
+    })
+    .await;
+    assert!(!redis.cli(&["HGETALL", "nbs:v1:apps"]).contains("secret"));
+    entry.handle.show(&app("gone"), None);
+    until("the other is gone", || match redis.cli(&["HKEYS", "nbs:v1:apps"]).as_str() {
+        "crm" => Ok(()),
+        other => Err(other.into()),
+    })
+    .await;
 }

@@ -54,7 +54,7 @@ async fn orders_of_another_fleet_do_nothing_and_fill_no_log() {
         redis.cli(&["XADD", ORDERS, "*", "m", "nonsense"]);
         redis.cli(&["XADD", ORDERS, "*", "other", "field"]);
         redis.cli(&["HSET", INTENTS, "crm", &forged]);
-        redis.cli(&["SET", "nbs:v1:entry", &format!("{{\"owner\":\"entry-1\",\"epoch\":9,\"signed\":\"x\"}}")]);
+        redis.cli(&["SET", "nbs:v1:entry", "{\"owner\":\"entry-1\",\"epoch\":9,\"signed\":\"x\"}"]);
     }
     until("all were looked at", || match worker.handle.refused() {
         150.. => Ok(()),

@@ -241,6 +241,9 @@ async fn a_full_redis_is_said_once_and_used_when_there_is_room() {
     entry.hears_bus(Bus::Up).await;
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
     entry.hears_bus(Bus::Down).await;
+    for seq in 1..100 {
+        entry.order("env_a", run(&entry.reign, &format!("app{seq}"), seq, None)).await;
+    }
     pause(Duration::from_secs(6), "reads work and writes do not, several times").await;
     assert_eq!(log.count("raise maxmemory"), 1, "{}", log.text());
     assert_eq!(log.count("can be used again"), 0, "{}", log.text());

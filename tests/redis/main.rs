@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
 mod daily;
-#[path = "../support/eventually.rs"]
-mod eventually;
 mod loss;
 mod lies;
 #[path = "../support/pause.rs"]

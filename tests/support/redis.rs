@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::eventually::eventually;
-
-/// Nothing of Redis takes longer on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Looks at a server that starts, before it is given up, and the pause between them: 20 s on a busy machine.
+const LOOKS: u32 = 2_000;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A server. It is killed when this goes.
 pub struct RedisServer {
@@ -48,10 +47,13 @@ impl RedisServer {
         command.arg("--unixsocket").arg(self.socket()).arg("--dir").arg(self.directory.path());
         command.args(&self.options).stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("redis-server is installed (apt-get install redis-server)"));
-        eventually("redis-server answers", LIMIT, || match UnixStream::connect(self.socket()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{error}; {}", self.log())),
-        });
+        for _ in 0..LOOKS {
+            if UnixStream::connect(self.socket()).is_ok() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        panic!("redis-server does not answer: {}", self.log());
     }
 
     /// Its directory, for files that belong to it.
@@ -140,7 +142,6 @@ struct Behaviour {
 
 const PASS: u8 = 0;
 const SWALLOW: u8 = 1;
-const REFUSE: u8 = 2;
 
 impl FlakyLink {
     /// A line to this server.
@@ -152,9 +153,6 @@ impl FlakyLink {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 shared.accepted.fetch_add(1, Ordering::SeqCst);
-                if shared.mode.load(Ordering::SeqCst) == REFUSE {
-                    continue;
-                }
                 let Ok(server) = UnixStream::connect(&target) else { continue };
                 shared.carry(&client, &server);
                 shared.carry(&server, &client);
@@ -181,12 +179,6 @@ impl FlakyLink {
     /// Connections stay, and nothing gets through, in either direction.
     pub fn swallow(&self) {
         self.behaviour.mode.store(SWALLOW, Ordering::SeqCst);
-    }
-
-    /// Every connection breaks, and new ones do at once.
-    pub fn refuse(&self) {
-        self.behaviour.mode.store(REFUSE, Ordering::SeqCst);
-        self.cut();
     }
 
     /// Every connection breaks; new ones are fine.

@@ -10,7 +10,7 @@ const HTTP: &[&str] = &["gateway", "probe", "admin", "console", "cli"];
 /// The homes. `assemble`, `demo` and `main` may name any: they join.
 const HOMES: &[(&str, &[&str])] = &[
     ("anstream", &["cli"]),
-    ("arc-swap", &["entry", "worker", "gateway", "admin", "config", "usage", "redis_bus"]),
+    ("arc-swap", &["entry", "worker", "gateway", "admin", "config", "redis_bus", "usage"]),
     ("axum", &["admin", "console"]),
     ("chacha20poly1305", &["security"]),
     ("clap", &["cli"]),
