@@ -388,6 +388,7 @@ mod tests {
             url: None,
             proxy_url: None,
             capacity: None,
+            follows: None,
         };
         let environment = EnvironmentView {
             registration: Arc::new(registration),
