@@ -102,7 +102,8 @@ impl FleetSim {
             _ => view.environments.clone(),
         };
         self.asked.push(Asked { seq: view.seq, app: view.app.clone(), environments: environments.clone() });
-        if self.bus.claim.as_ref().is_some_and(|(reign, _)| reign.entry != self.entries[which].id) {
+        let reigns = self.entries[which].brain.as_ref().is_none_or(|brain| brain.claimed);
+        if !reigns || self.bus.claim.as_ref().is_some_and(|(reign, _)| reign.entry != self.entries[which].id) {
             return; // it does not reign, and will learn so
         }
         if kind == ActionKind::Create {
