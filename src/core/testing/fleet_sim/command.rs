@@ -102,9 +102,13 @@ impl FleetSim {
             _ => view.environments.clone(),
         };
         self.asked.push(Asked { seq: view.seq, app: view.app.clone(), environments: environments.clone() });
-        let reigns = self.entries[which].brain.as_ref().is_none_or(|brain| brain.claimed);
-        if !reigns || self.bus.claim.as_ref().is_some_and(|(reign, _)| reign.entry != self.entries[which].id) {
+        if self.bus.claim.as_ref().is_some_and(|(reign, _)| reign.entry != self.entries[which].id) {
             return; // it does not reign, and will learn so
+        }
+        if self.entries[which].brain.as_ref().is_some_and(|brain| !brain.claimed) {
+            // It has not claimed yet, and may find that another one reigns.
+            self.wanted.retain(|(app, _), _| *app != view.app);
+            return;
         }
         if kind == ActionKind::Create {
             self.wanted.retain(|(app, _), _| *app != view.app);
