@@ -393,6 +393,7 @@ mod tests {
             url: None,
             proxy_url: None,
             capacity: None,
+            follows: None,
         };
         EnvironmentView {
             registration: Arc::new(registration),

@@ -61,6 +61,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn at(seconds: u64) -> Mono {
         Mono(Duration::from_secs(seconds))
@@ -91,5 +92,45 @@ mod tests {
         assert_eq!(lease.presence(at(20), false), Presence::Silent);
         lease.listen(at(30), false);
         assert_eq!(lease.presence(at(30), false), Presence::Silent);
+    }
+
+    proptest! {
+        /// Whatever is heard and whenever the listener is deaf: what was heard in time is there, and only that; nobody is
+        /// called silent while the listener hears nothing, or before it has listened for a whole lease.
+        #[test]
+        fn presence_follows_what_was_heard(steps in prop::collection::vec((0u8..4, 0u64..9), 1..120)) {
+            let mut lease = Lease::awaited(at(0));
+            let (mut time, mut heard, mut listens_since, mut deaf) = (0, None, 0, false);
+            for (what, pause) in steps {
+                time += pause;
+                match what {
+                    0 if !deaf => {
+                        lease.hear(at(time));
+                        heard = Some(time);
+                    }
+                    1 => deaf = true,
+                    2 => {
+                        if deaf {
+                            listens_since = time;
+                        }
+                        lease.listen(at(time), deaf);
+                        deaf = false;
+                    }
+                    _ => {}
+                }
+                let presence = lease.presence(at(time), deaf);
+                let fresh = heard.is_some_and(|heard| time - heard <= LEASE_LOST.as_secs());
+                prop_assert_eq!(presence == Presence::Available, fresh);
+                prop_assert!(presence != Presence::Silent || !deaf);
+                prop_assert!(presence != Presence::Awaited || heard.is_none());
+                let listened = !deaf && time - listens_since >= LEASE_LOST.as_secs();
+                prop_assert!(fresh || !listened || presence == Presence::Silent, "{:?}", presence);
+                if let Some(change) = lease.next_change(at(time)) {
+                    prop_assert!(change > at(time));
+                    let before = Mono(change.0 - Duration::from_millis(1));
+                    prop_assert_eq!(lease.presence(before, deaf), presence, "nothing changes before it says so");
+                }
+            }
+        }
     }
 }

@@ -36,9 +36,9 @@ impl Fleet {
             let message = format!("the host of {environment} was restarted");
             changes.push(self.event(now, "host_rebooted", (None, Some(environment)), message, None));
         }
-        let concerned = |(name, app): &(&AppId, &Box<super::App>)| {
+        let concerned = |name: &AppId, app: &super::App| {
             let placement = app.row.placement(environment);
-            match (told.get(*name), placement) {
+            match (told.get(name), placement) {
                 (_, None) => false,
                 // A start that was asked for and has not begun is none that the boot has ended.
                 (None, Some(placement)) => rebooted && app.report(placement).is_some_and(|r| begun(r, placement)),
@@ -47,7 +47,8 @@ impl Fleet {
                 }
             }
         };
-        let names: Vec<AppId> = self.apps.iter().filter(concerned).map(|(name, _)| name.clone()).collect();
+        let names: Vec<AppId> =
+            self.apps.iter().filter(|(name, app)| concerned(name, app)).map(|(name, _)| name.clone()).collect();
         for name in names {
             changes.extend(self.adapt_app_to_boot(now, environment, &name, new_id()));
         }

@@ -122,7 +122,7 @@ impl Fleet {
     /// and has come back. They are to go from there.
     fn find_leftovers(&mut self, environment: &EnvironmentName, told: &BTreeMap<AppId, InstanceReport>) -> Vec<Change> {
         let mut changes = Vec::new();
-        for name in told.keys() {
+        for (name, report) in told {
             let Some(app) = self.apps.get(name) else { continue };
             let mut row = app.row.clone();
             match (row.life, row.placement(environment)) {
@@ -135,6 +135,9 @@ impl Fleet {
             }
             let (intent, start_seq, since) = (Intent::Stop, Seq(0), Seq(0));
             let place = PlacementRow { environment: environment.clone(), intent, start_seq, since, leaving: true };
+            // What it took up last may have told it to run there.
+            row.intent_seq = self.seq.max(report.intent_seq).next();
+            self.seq = row.intent_seq;
             row.placements.push(place);
             row.placements.sort_by(|a, b| a.environment.cmp(&b.environment));
             changes.push(Change::App(Box::new(row.clone())));

@@ -4,7 +4,7 @@ use crate::command::ActionKind;
 use crate::fleet::{Fleet, wants_run};
 use crate::id::Seq;
 use crate::name::AppId;
-use crate::order::InstanceReport;
+use crate::order::{InstanceReport, LocalAction};
 use crate::phase::Phase;
 use crate::record::{Change, OperationRow, PlacementRow};
 use crate::time::Now;
@@ -104,8 +104,11 @@ fn overruled(operation: &OperationRow, placement: &PlacementRow, progress: Progr
 
 fn run_progress(start_seq: Seq, report: &InstanceReport) -> Progress {
     if report.run.seq < start_seq {
-        // Taken up, but the former life is still being stopped.
+        // Taken up, but the former life is still being stopped; or put aside by somebody on its host.
         let taken = report.intent_seq >= start_seq;
+        if taken && report.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop) {
+            return Progress::Failed("it was stopped on its own host".into());
+        }
         return Progress::At(if taken { OperationStatus::Started } else { OperationStatus::Accepted });
     }
     let why = || report.reason.as_ref().map_or_else(|| "it is stopped".to_string(), ToString::to_string);

@@ -19,8 +19,11 @@ impl Instance {
         }
         match local.action {
             LocalAction::Stop => {
-                if let LedgerGoal::Run(goal) = std::mem::replace(&mut self.row.goal, LedgerGoal::Stop) {
-                    self.row.shelved = Some(goal);
+                match std::mem::replace(&mut self.row.goal, LedgerGoal::Stop) {
+                    LedgerGoal::Run(goal) => self.row.shelved = Some(goal),
+                    // The entry says so already, and there is nothing to hold against it.
+                    _ if self.row.shelved.is_none() => return,
+                    _ => {}
                 }
                 self.come_to_rest(ctx);
             }

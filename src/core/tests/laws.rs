@@ -294,3 +294,95 @@ fn snapshot(fleet: &Fleet, ids: u128) -> String {
     let operations: Vec<_> = (0..ids).map(|id| fleet.operation_view(OperationId(id))).collect();
     format!("{apps:?}{operations:?}{:?}", fleet.queue_view(now(0)))
 }
+
+/// A registration of an environment, as its worker would send it.
+fn hello_of(name: &str) -> Report {
+    let mut hello = environment().hello();
+    if let Report::Hello { registration, .. } = &mut hello {
+        registration.environment = EnvironmentName::parse(name).unwrap();
+    }
+    hello
+}
+
+fn fleet_of_three() -> Fleet {
+    let standing = Standing { local: None, ..standing() };
+    let mut fleet = Fleet::new(standing, Recovered::default(), now(0));
+    for name in ["x", "y", "z"] {
+        fleet.observe(now(0), &EnvironmentName::parse(name).unwrap(), hello_of(name), &mut || OperationId(0));
+    }
+    fleet.settle(now(0));
+    fleet
+}
+
+fn spread(fleet: &Fleet, n: u8, kind: u8, places: u8, id: u128) -> Command {
+    let names = ["x", "y", "z"].into_iter().enumerate().filter(|(i, _)| places >> i & 1 == 1);
+    let names: Vec<EnvironmentName> = names.map(|(_, name)| EnvironmentName::parse(name).unwrap()).collect();
+    let mut command = command(fleet, n, kind, id);
+    match &mut command.action {
+        Action::Create { spec, .. } | Action::Update { spec, .. } => {
+            Arc::make_mut(spec).environments = names.into_iter().collect();
+        }
+        Action::Start | Action::Stop | Action::Restart if places > 3 => command.environments = Some(names),
+        _ => {}
+    }
+    command
+}
+
+/// A worker that does as it is told at once, or only says that it has begun.
+fn obey(fleet: &mut Fleet, at: Now, orders: Vec<(EnvironmentName, Order)>, begun_only: bool) {
+    for (environment, order) in orders {
+        let mut worker = self::environment();
+        worker.step(at, Input::Order(order.clone(), Duration::ZERO));
+        if !begun_only {
+            let run = run_of(&worker, &order.app);
+            for fact in [fact(0), Fact::Readiness(Answer::Ready), Fact::CleanedUp] {
+                worker.step(at, Input::Observed(Observation { app: order.app.clone(), run, fact }));
+            }
+        }
+        for report in worker.reports() {
+            fleet.observe(at, &environment, Report::Instance(Box::new(report)), &mut || OperationId(0));
+        }
+    }
+}
+
+proptest! {
+    /// In several environments too: what is taken back or denied leaves no trace, neither for readers nor in what is ordered
+    /// or said to be next; and an app never has turns in two environments.
+    #[test]
+    fn several_environments_change_nothing_when_denied_and_give_one_turn_at_a_time(
+        steps in prop::collection::vec((0u8..4, 0u8..7, 1u8..8, any::<bool>(), any::<bool>()), 1..60),
+    ) {
+        let mut fleet = fleet_of_three();
+        let mut ids = 1;
+        let mut in_turn: BTreeMap<AppId, EnvironmentName> = BTreeMap::new();
+        for (i, (n, kind, places, take_back, begun_only)) in steps.into_iter().enumerate() {
+            ids += 1;
+            let at = now(i as u64 * 10);
+            let before = snapshot(&fleet, ids);
+            let command = spread(&fleet, n, kind, places, ids);
+            let decision = fleet.decide(at, &command);
+            let denied = matches!(decision.verdict, Verdict::Denied(_));
+            prop_assert!(!denied || decision.changes.is_empty(), "a denied command wants to change something");
+            if take_back {
+                fleet.undo(at, decision.undo);
+            }
+            if take_back || denied {
+                prop_assert_eq!(snapshot(&fleet, ids), before);
+                continue;
+            }
+            let settled = fleet.settle(at);
+            in_turn.retain(|app, environment| {
+                let view = fleet.app_view(at, app);
+                let report = view.and_then(|v| v.instances.into_iter().find(|i| i.environment == *environment));
+                report.and_then(|instance| instance.report).is_some_and(|report| report.in_turn)
+            });
+            for (environment, order) in &settled.orders {
+                if matches!(&order.goal, Goal::Run(goal) if goal.turn.is_some()) {
+                    let other = in_turn.insert(order.app.clone(), environment.clone());
+                    prop_assert!(other.is_none_or(|other| other == *environment), "two turns of {}", order.app);
+                }
+            }
+            obey(&mut fleet, at, settled.orders, begun_only);
+        }
+    }
+}

@@ -21,6 +21,7 @@ pub(super) enum Message {
 #[derive(Debug, Clone)]
 pub(super) struct Letter {
     at: Mono,
+    pub(super) written: Mono,
     pub(super) from: EnvironmentName,
     pub(super) session: u64,
     pub(super) number: u64,
@@ -190,7 +191,7 @@ impl Bus {
     ) {
         for _ in 0..copies(random, calm) {
             let at = delivery(now, random, calm);
-            self.reports.push(Letter { at, from: from.clone(), session, number, report: report.clone() });
+            self.reports.push(Letter { at, written: now, from: from.clone(), session, number, report: report.clone() });
         }
         self.reports.sort_by_key(|letter| letter.at);
     }

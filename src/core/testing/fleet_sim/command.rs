@@ -105,6 +105,11 @@ impl FleetSim {
         if self.bus.claim.as_ref().is_some_and(|(reign, _)| reign.entry != self.entries[which].id) {
             return; // it does not reign, and will learn so
         }
+        if self.entries[which].brain.as_ref().is_some_and(|brain| !brain.claimed) {
+            // It has not claimed yet, and may find that another one reigns.
+            self.wanted.retain(|(app, _), _| *app != view.app);
+            return;
+        }
         if kind == ActionKind::Create {
             self.wanted.retain(|(app, _), _| *app != view.app);
         }

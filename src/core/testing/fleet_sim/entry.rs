@@ -204,6 +204,7 @@ impl Entry {
         let now = around.now;
         let Some(brain) = &mut self.brain else { return false };
         let mut inputs: Vec<(EnvironmentName, Report)> = Vec::new();
+        let mut call = false;
         if reaches && brain.claimed {
             if now.mono >= brain.next_poll {
                 brain.next_poll = now.mono.after(Duration::from_secs(1));
@@ -216,6 +217,11 @@ impl Entry {
                 }
             }
             for letter in around.bus.read_reports(now.mono) {
+                if now.mono.since(letter.written) > limits::LEASE_LOST {
+                    // It says nothing of the present, and must not pass for a sign of life: all are asked anew.
+                    call = true;
+                    continue;
+                }
                 let last = brain.believed.entry(letter.from.clone()).or_default();
                 if letter.session == brain.session && letter.number > *last {
                     *last = letter.number;
@@ -251,6 +257,9 @@ impl Entry {
             return self.die(around);
         }
         let busy = busy || !settled.orders.is_empty();
+        if call {
+            self.call_roll(around);
+        }
         self.send(around, settled.orders, cut.is_some());
         self.publish(around);
         busy
