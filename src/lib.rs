@@ -18,6 +18,7 @@ pub mod probe;
 pub mod journal;
 pub mod process;
 pub mod store;
+pub mod redis_bus;
 pub mod systemd;
 pub mod usage;
 

@@ -13,17 +13,18 @@ use nbs_core::command::{Action, Denied};
 use nbs_core::explain::explain;
 use nbs_core::id::Generation;
 use nbs_core::name::AppId;
+use nbs_core::order::LocalAction;
 use nbs_core::secret::SecretText;
-use nbs_core::view::{AppView, InstanceView, Presence};
+use nbs_core::view::{AppView, EnvironmentView, InstanceView};
 use serde_json::Value;
 
 use super::Admin;
 use super::auth::Actor;
 use super::change::{Change, Decided, idempotency, random_text};
 use super::input::{self, Params, json, path_app};
+use super::local;
 use super::page::{At, Filter, Page};
 use super::problem::Problem;
-use crate::entry::FleetView;
 use crate::wire::api::app::App;
 use crate::wire::api::cause::Why;
 use crate::wire::api::operation::Operation;
@@ -66,6 +67,7 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    admin.decides()?;
     let bytes = input::body(&headers, body).await?;
     let key = idempotency(&headers, "POST", &uri, &bytes)?;
     let mut map = input::object(&bytes)?;
@@ -100,6 +102,7 @@ pub(crate) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    admin.decides()?;
     let given = input::if_match(&headers)?;
     let bytes = input::body(&headers, body).await?;
     let key = idempotency(&headers, "PATCH", &uri, &bytes)?;
@@ -153,14 +156,17 @@ pub(crate) async fn command(
 ) -> Result<Response, Problem> {
     let bytes: Bytes = input::body(&headers, body).await?;
     let key = idempotency(&headers, method.as_str(), &uri, &bytes)?;
-    let environments = input::environments(&bytes)?;
-    let action = match uri.path().rsplit('/').next() {
-        Some("start") => Action::Start,
-        Some("stop") => Action::Stop,
-        _ => Action::Restart,
+    let asked = input::asked(&bytes)?;
+    let (action, local) = match uri.path().rsplit('/').next() {
+        Some("start") => (Action::Start, None),
+        Some("stop") => (Action::Stop, Some(LocalAction::Stop)),
+        _ => (Action::Restart, Some(LocalAction::Restart)),
     };
+    if asked.local {
+        return local::command(&admin, &actor, &path_app(&app)?, local, asked.environments);
+    }
     let change = Change { admin: &admin, actor: &actor, key };
-    Ok(change.submit(path_app(&app)?, action, environments).await?.respond())
+    Ok(change.submit(path_app(&app)?, action, asked.environments).await?.respond())
 }
 
 pub(crate) async fn why(State(admin): State<Admin>, Path(app): Path<String>) -> Result<Response, Problem> {
@@ -172,17 +178,10 @@ pub(crate) async fn why(State(admin): State<Admin>, Path(app): Path<String>) -> 
             *operation = (**newer).clone();
         }
     }
-    let queue = admin.entry.queue().await;
-    let environment = first_silent(&view, &app);
-    let causes = explain(&app, &operations, &queue, environment, admin.moment());
+    let queue = admin.start_queue().await;
+    let environments: Vec<&EnvironmentView> = view.environments.values().map(AsRef::as_ref).collect();
+    let causes = explain(&app, &operations, &queue, &environments, admin.moment());
     Ok(json(StatusCode::OK, &Why::of(&app, causes)))
-}
-
-/// The app's environment that matters most: one that is silent, else the first.
-fn first_silent<'a>(view: &'a FleetView, app: &AppView) -> Option<&'a nbs_core::view::EnvironmentView> {
-    let mut all = app.spec.environments.iter().filter_map(|name| view.environments.get(name));
-    let silent = all.clone().find(|environment| environment.presence != Presence::Available);
-    silent.or_else(|| all.next()).map(|environment| &**environment)
 }
 
 /// The app of that name.

@@ -10,10 +10,10 @@ use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::view::OperationView;
 use sha2::{Digest, Sha256};
 
-use super::Admin;
 use super::auth::Actor;
 use super::input::json;
 use super::problem::Problem;
+use super::{Admin, environments};
 use crate::wire::api::operation::Operation;
 
 /// Letters of an idempotency key; a UUID has 36.
@@ -42,6 +42,7 @@ impl Change<'_> {
         action: Action,
         environments: Option<Vec<EnvironmentName>>,
     ) -> Result<Decided, Problem> {
+        self.admin.decides()?;
         if matches!(action.kind(), ActionKind::Create | ActionKind::Update | ActionKind::Start | ActionKind::Restart) {
             let _ = tokio::time::timeout(REFRESH_TIMEOUT, self.admin.runtimes.refresh()).await;
         }
@@ -49,14 +50,14 @@ impl Change<'_> {
         let kind = action.kind();
         let actor = self.actor.name.clone();
         let command = Command { app: app.clone(), action, actor, id, idempotency: self.key, environments };
-        let (entry, actor) = (self.admin.entry.clone(), self.actor.clone());
+        let (admin, actor) = (self.admin.clone(), self.actor.clone());
         // A task of its own: a client that leaves early is audited all the same.
         let decided = tokio::spawn(async move {
-            let decided = match entry.submit(command).await {
+            let decided = match admin.entry.submit(command).await {
                 Ok(Verdict::Accepted(operation)) => Ok(Decided { operation, already: false }),
                 Ok(Verdict::Repeated(operation)) => Err(Problem::from(Denied::KeySpent(operation))),
                 Ok(Verdict::AlreadySo(operation)) => Ok(Decided { operation, already: true }),
-                Ok(Verdict::Denied(denied)) => Err(Problem::from(denied)),
+                Ok(Verdict::Denied(denied)) => Err(environments::denied(&admin, denied)),
                 Err(error) => Err(Problem::from(error)),
             };
             let outcome = match &decided {
@@ -99,19 +100,21 @@ impl Decided {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     App(&'a str),
+    Environment(&'a str),
     Token(&'a str),
 }
 
 /// One line for each change: who, from where, what, and what came of it.
 pub(crate) fn audit(actor: &Actor, action: &str, subject: Subject<'_>, outcome: &str, operation: &str) {
-    let (app, token, name) = match subject {
-        Subject::App(name) => (Some(name), None, name),
-        Subject::Token(name) => (None, Some(name), name),
+    let (app, environment, token, name) = match subject {
+        Subject::App(name) => (Some(name), None, None, name),
+        Subject::Environment(name) => (None, Some(name), None, name),
+        Subject::Token(name) => (None, None, Some(name), name),
     };
     let operation = Some(operation).filter(|operation| !operation.is_empty());
     tracing::info!(
         target: "nbsupervisor::audit",
-        actor = %actor.name, peer = %actor.peer, action, app, token, outcome, operation,
+        actor = %actor.name, peer = %actor.peer, action, app, environment, token, outcome, operation,
         "{action} {name} by {}: {outcome}", actor.name
     );
 }

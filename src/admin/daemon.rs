@@ -6,11 +6,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use nbs_core::phase::Status;
+use nbs_core::view::AppView;
 
 use super::Admin;
 use super::environments;
 use super::input::json;
-use crate::wire::api::{daemon, time};
+use crate::entry::FleetView;
+use crate::wire::api::{daemon, environment, time};
 
 /// Apps named in the overview; the list shows the rest.
 const ATTENTION_MAX: usize = 20;
@@ -23,7 +25,7 @@ pub(crate) async fn status(State(admin): State<Admin>) -> Response {
         *apps_by_status.entry(app.status.as_str().into()).or_insert(0) += 1;
         let bad = matches!(app.status, Status::Error | Status::Unknown);
         if bad && attention.len() < ATTENTION_MAX {
-            let reason = app.instances.iter().find_map(nbs_core::view::reason_of).map(|reason| reason.text.clone());
+            let reason = reason(&admin, &view, app);
             let (app, status) = (app.spec.name.to_string(), app.status.as_str().into());
             attention.push(daemon::Attention { app, status, reason });
         }
@@ -37,6 +39,7 @@ pub(crate) async fn status(State(admin): State<Admin>) -> Response {
         started_at: time(about.started_at),
         uptime_ms: uptime,
         ready: admin.is_ready(),
+        read_only: read_only(&admin, &view),
         admin_socket: about.admin_socket.clone(),
         admin_listen: about.admin_listen.clone(),
         gateway_url: about.gateway_url.clone(),
@@ -44,10 +47,31 @@ pub(crate) async fn status(State(admin): State<Admin>) -> Response {
         apps_by_status,
         attention,
         operations_active: view.operations.values().filter(|operation| !operation.status.has_ended()).count(),
-        queue: admin.entry.queue().await.len(),
+        queue: admin.start_queue().await.len(),
         environments: environments::all(&admin, &view),
     };
     json(StatusCode::OK, &shown)
+}
+
+/// Why an app is not well: its environment's silence, else what its worker says.
+fn reason(admin: &Admin, view: &FleetView, app: &AppView) -> Option<String> {
+    let silent = app.instances.iter().filter(|instance| instance.status == Status::Unknown);
+    let silence = silent.filter_map(|instance| {
+        let environment = view.environments.get(&instance.environment)?;
+        let reason = environment::reason(environment, admin.moment())?;
+        Some(format!("environment {}: {}", instance.environment, reason.text))
+    });
+    let told = app.instances.iter().filter_map(nbs_core::view::reason_of).map(|reason| reason.text.clone());
+    silence.chain(told).next()
+}
+
+/// Why this daemon takes no commands, if so.
+fn read_only(admin: &Admin, view: &FleetView) -> Option<String> {
+    let worker = admin.local.as_ref().map(|hands| {
+        let entry = hands.entry().map(|entry| format!(" at {entry}")).unwrap_or_default();
+        format!("this is worker {}; its entry{entry} decides", hands.environment())
+    });
+    worker.or_else(|| view.read_only.as_ref().map(ToString::to_string))
 }
 
 /// Says that requests are answered; nothing of it is a secret, so it asks for no token.

@@ -135,18 +135,39 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-/// The environments named in an optional body: `{"environments": ["local"]}`.
-pub fn environments(bytes: &[u8]) -> Result<Option<Vec<EnvironmentName>>, Problem> {
+/// What an optional body says of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Only these; none = all of the app.
+    pub environments: Option<Vec<EnvironmentName>>,
+    /// On this host alone, past the entry.
+    pub local: bool,
+}
+
+/// Reads an optional body: `{"environments": ["env_a"]}`, `{"local": true}`.
+pub fn asked(bytes: &[u8]) -> Result<Asked, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
+        return Ok(Asked::default());
     }
     let map = object(bytes)?;
-    if let Some(key) = map.keys().find(|key| *key != "environments") {
-        return Err(Problem::unknown(key, &["environments"]));
+    if let Some(key) = map.keys().find(|key| !matches!(key.as_str(), "environments" | "local")) {
+        return Err(Problem::unknown(key, &["environments", "local"]));
     }
-    let hint = "write a list of names, such as [\"local\"], or leave it out for all";
+    let local = match map.get("local") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(local)) => *local,
+        Some(other) => {
+            let detail = format!("{other} is neither true nor false");
+            return Err(Problem::invalid("local", detail, "write true or false"));
+        }
+    };
+    Ok(Asked { environments: environments(map.get("environments"))?, local })
+}
+
+fn environments(given: Option<&Value>) -> Result<Option<Vec<EnvironmentName>>, Problem> {
+    let hint = "write a list of names, such as [\"env_a\"], or leave it out for all";
     let wrong = |field: String, detail: String| Problem::invalid(field, detail, hint);
-    match map.get("environments") {
+    match given {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Array(items)) if !items.is_empty() => items
             .iter()
@@ -225,14 +246,16 @@ mod tests {
 
     #[test]
     fn environments_may_be_named_or_left_out() {
-        assert_eq!(environments(b" \n").unwrap(), None);
-        assert_eq!(environments(b"{}").unwrap(), None);
+        assert_eq!(asked(b" \n").unwrap(), Asked::default());
+        assert_eq!(asked(b"{}").unwrap(), Asked::default());
         let local = EnvironmentName::parse("local").unwrap();
-        assert_eq!(environments(br#"{"environments":["local"]}"#).unwrap(), Some(vec![local]));
-        for bad in [&br#"{"environments":"local"}"#[..], br#"{"environments":[]}"#, br#"{"environments":[3]}"#] {
-            assert_eq!(environments(bad).unwrap_err().code(), "invalid");
+        assert_eq!(asked(br#"{"environments":["local"]}"#).unwrap().environments, Some(vec![local]));
+        assert!(asked(br#"{"local":true}"#).unwrap().local);
+        let bad = [&br#"{"environments":"local"}"#[..], br#"{"environments":[]}"#, br#"{"environments":[3]}"#];
+        for bad in bad.into_iter().chain([&br#"{"local":"yes"}"#[..]]) {
+            assert_eq!(asked(bad).unwrap_err().code(), "invalid");
         }
-        assert_eq!(environments(br#"{"envs":[]}"#).unwrap_err().code(), "unknown_field");
+        assert_eq!(asked(br#"{"envs":[]}"#).unwrap_err().code(), "unknown_field");
     }
 
     #[test]

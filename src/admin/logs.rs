@@ -4,7 +4,9 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use nbs_core::name::EnvironmentName;
 use nbs_core::time::Wall;
+use nbs_core::view::AppView;
 use tokio::sync::mpsc;
 
 use super::Admin;
@@ -37,13 +39,7 @@ pub(crate) async fn logs(
     }
     let default = if since.is_some() || after.is_some() { LINES_MAX } else { LINES };
     let query = LogQuery { lines: params.number("lines", default, LINES_MAX)?, since, after };
-    if let Some(environment) = params.environment("environment")?
-        && !app.spec.environments.contains(&environment)
-    {
-        let detail = format!("{name} is not placed in environment {environment}");
-        let places: Vec<_> = app.spec.environments.iter().map(|place| place.as_str()).collect();
-        return Err(Problem::not_found(detail, format!("it is in {}", places.join(", "))).field("environment"));
-    }
+    is_here(&admin, &app, params.environment("environment")?)?;
     let format = Format::of(&headers);
     if !params.flag("follow")? {
         let mut text = Vec::new();
@@ -54,6 +50,33 @@ pub(crate) async fn logs(
     }
     let waiting = admin.logs.follow(&name, &query).await?;
     follow(&admin, format, |feeder| stream(feeder, format, waiting))
+}
+
+/// Whether the log that is meant is on this host: that of the instance that was named, else of the one that is here.
+fn is_here(admin: &Admin, app: &AppView, named: Option<EnvironmentName>) -> Result<(), Problem> {
+    let name = &app.spec.name;
+    let places: Vec<&EnvironmentName> = app.instances.iter().map(|instance| &instance.environment).collect();
+    if let Some(stranger) = named.as_ref().filter(|named| !places.contains(named)) {
+        let detail = format!("{name} is not placed in environment {stranger}");
+        let places: Vec<_> = places.iter().map(|place| place.as_str()).collect();
+        return Err(Problem::not_found(detail, format!("it is in {}", places.join(", "))).field("environment"));
+    }
+    let view = admin.entry.view();
+    let is_local = |place: &EnvironmentName| match &admin.local {
+        Some(hands) => hands.environment() == *place,
+        None => view.environments.get(place).is_some_and(|environment| environment.is_local),
+    };
+    let elsewhere = match &named {
+        Some(named) => Some(named).filter(|named| !is_local(named)),
+        None if places.iter().any(|place| is_local(place)) => None,
+        None => places.first().copied(),
+    };
+    let Some(place) = elsewhere else { return Ok(()) };
+    let host = view.environments.get(place).map(|environment| environment.registration.host.clone());
+    let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| format!("the host of {place}"));
+    let detail = format!("the log of {name} in environment {place} is kept on that host, not here");
+    let hint = format!("on {host}: `nbsupervisor app logs {name}`");
+    Err(Problem::not_found(detail, hint).field("environment"))
 }
 
 /// `since` is a moment, or a duration back from now.

@@ -16,6 +16,7 @@ mod feed;
 mod guard;
 mod input;
 mod listen;
+mod local;
 mod logs;
 mod openapi;
 mod operations;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use nbs_core::name::{AppId, EnvironmentName};
+use nbs_core::order::LocalAction;
 use nbs_core::time::{Now, Wall};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,7 @@ use crate::ports::LogReader;
 use crate::wire::api::runtime::RecipeProblem;
 use crate::wire::api::usage::{AppUsage, Capacity, HostUsage};
 use crate::wire::spec::SpecDefaults;
+use crate::worker::LocalError;
 
 pub use listen::{TcpAccess, UnixAccess, serve_tcp, serve_unix};
 
@@ -65,6 +68,19 @@ pub trait RuntimeSource: Send + Sync + 'static {
     fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
+/// The worker of a daemon that follows an entry: it takes what is asked on its own host, and nothing else.
+pub trait LocalHands: Send + Sync + 'static {
+    /// Its environment.
+    fn environment(&self) -> EnvironmentName;
+    /// Where its entry is, for people; none if that is not known.
+    fn entry(&self) -> Option<String>;
+    /// Passes on what somebody on this host asks, past the entry.
+    ///
+    /// # Errors
+    /// It was not passed on, and nothing was changed.
+    fn command(&self, app: &AppId, action: LocalAction, actor: &str) -> Result<(), LocalError>;
+}
+
 /// What the daemon says of itself.
 #[derive(Debug, Clone)]
 pub struct About {
@@ -86,6 +102,8 @@ pub struct About {
 pub struct AdminState {
     /// The way to the entry.
     pub entry: EntryHandle,
+    /// On a worker that follows an entry: its hands. None where this daemon decides itself.
+    pub local: Option<Arc<dyn LocalHands>>,
     /// What apps wrote.
     pub logs: Arc<dyn LogReader>,
     /// What they use.

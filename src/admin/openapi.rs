@@ -17,11 +17,14 @@ const SCHEMAS: &[(&str, Fields)] = &[
     ("App", &[("name", "string"), ("generation", "integer"), ("status", "string"), ("intent", "string"),
         ("url", "string"), ("spec", "Spec"), ("instances", "[Instance]"), ("removing", "boolean"),
         ("created_at", "time"), ("last_operation", "string?"), ("operation", "Operation")]),
-    ("Instance", &[("environment", "string"), ("status", "string"), ("last_status", "string?"), ("version", "string?"),
+    ("Instance", &[("environment", "string"), ("status", "string"), ("intent", "string"), ("leaving", "boolean"),
+        ("last_status", "string?"), ("version", "string?"),
         ("reason", "Reason?"), ("since", "time"), ("observed_at", "time?"), ("age_ms", "integer?"),
         ("source", "string"), ("adapter", "string?"), ("pid", "integer?"), ("unit", "string?"),
         ("address", "string?"), ("restarts", "integer"), ("last_log", "[string]"), ("usage", "AppUsage?"),
-        ("spec_generation", "integer"), ("next_attempt_at", "time?"), ("progress", "string?"), ("notes", "[string]")]),
+        ("spec_generation", "integer"), ("next_attempt_at", "time?"), ("progress", "string?"), ("notes", "[string]"),
+        ("local", "Local?")]),
+    ("Local", &[("action", "string"), ("actor", "string"), ("at", "time")]),
     ("Reason", &[("code", "string"), ("text", "string"), ("remedy", "string")]),
     ("AppUsage", &[("cpu_percent", "number?"), ("memory_bytes", "integer?"), ("memory_source", "string?"),
         ("tasks", "integer?"), ("io_read_bytes", "integer?"), ("io_write_bytes", "integer?"), ("pressure", "Pressure?")]),
@@ -31,7 +34,9 @@ const SCHEMAS: &[(&str, Fields)] = &[
     ("NewApp", &[("name", "string"), ("title", "string?"), ("runtime", "string"), ("environments", "[string]"),
         ("start_mode", "string"), ("env", "object"), ("secrets", "object"), ("limits", "object"), ("proxy", "object"),
         ("labels", "object"), ("placements", "object"), ("reuse", "boolean")]),
-    ("Environments", &[("environments", "[string]")]),
+    ("Asked", &[("environments", "[string]"), ("local", "boolean")]),
+    ("LocalCommand", &[("app", "string"), ("environment", "string"), ("action", "string"), ("actor", "string"),
+        ("local", "boolean")]),
     ("Operation", &[("id", "string"), ("seq", "integer"), ("app", "string"), ("action", "string"),
         ("environments", "[string]"), ("status", "string"), ("reason", "string?"), ("created_at", "time"),
         ("finished_at", "time?"), ("actor", "string")]),
@@ -39,10 +44,12 @@ const SCHEMAS: &[(&str, Fields)] = &[
     ("Why", &[("app", "string"), ("status", "string"), ("intent", "string"), ("causes", "[Cause]")]),
     ("Cause", &[("topic", "string"), ("text", "string"), ("remedy", "string?")]),
     ("EnvironmentList", &[("environments", "[Environment]")]),
-    ("Environment", &[("name", "string"), ("version", "string"), ("url", "string?"), ("proxy_url", "string?"),
+    ("Environment", &[("name", "string"), ("host", "string"), ("local", "boolean"), ("version", "string"), ("url", "string?"), ("proxy_url", "string?"),
         ("proxy_reachable", "boolean?"), ("proxy_error", "string?"), ("status", "string"),
+        ("reason", "Reason?"), ("draining", "boolean"),
         ("runtimes", "[RuntimeVersion]"), ("last_heartbeat_at", "time"), ("lease_age_ms", "integer"),
         ("capacity", "Capacity?"), ("usage", "HostUsage?"), ("instances", "integer"), ("concurrent_starts", "integer")]),
+    ("EnvironmentChange", &[("already", "boolean"), ("environment", "Environment")]),
     ("RuntimeVersion", &[("name", "string"), ("version", "string?")]),
     ("Capacity", &[("cpus", "integer"), ("memory_bytes", "integer")]),
     ("HostUsage", &[("cpu_percent", "number?"), ("memory_bytes", "integer?"), ("pressure", "Pressure?")]),
@@ -60,12 +67,14 @@ const SCHEMAS: &[(&str, Fields)] = &[
     ("EventList", &[("events", "[Event]")]),
     ("Event", &[("seq", "integer"), ("at", "time"), ("app", "string?"), ("environment", "string?"), ("kind", "string"),
         ("message", "string"), ("operation", "string?")]),
-    ("UsageList", &[("host", "HostUsage?"), ("capacity", "Capacity?"), ("apps", "[AppUsageRow]")]),
+    ("UsageList", &[("host", "HostUsage?"), ("capacity", "Capacity?"), ("hosts", "[HostUsageRow]"),
+        ("apps", "[AppUsageRow]")]),
+    ("HostUsageRow", &[("environment", "string"), ("usage", "HostUsage?"), ("capacity", "Capacity?")]),
     ("AppUsageRow", &[("app", "string"), ("environment", "string"), ("cpu_percent", "number?"),
         ("memory_bytes", "integer?"), ("memory_source", "string?"), ("tasks", "integer?"),
         ("io_read_bytes", "integer?"), ("io_write_bytes", "integer?"), ("pressure", "Pressure?")]),
     ("Status", &[("version", "string"), ("mode", "string"), ("pid", "integer"), ("started_at", "time"),
-        ("uptime_ms", "integer"), ("ready", "boolean"), ("admin_socket", "string?"), ("admin_listen", "string?"),
+        ("uptime_ms", "integer"), ("ready", "boolean"), ("read_only", "string?"), ("admin_socket", "string?"), ("admin_listen", "string?"),
         ("gateway_url", "string?"), ("apps", "integer"), ("apps_by_status", "object"), ("attention", "[Attention]"),
         ("operations_active", "integer"), ("queue", "integer"), ("environments", "[Environment]")]),
     ("Attention", &[("app", "string"), ("status", "string"), ("reason", "string?")]),
@@ -130,7 +139,7 @@ fn operation(route: &Route) -> Value {
     responses.insert("default".into(), json!({ "description": "a problem", "content": problem }));
     let mut operation = json!({ "summary": route.summary, "parameters": parameters, "responses": responses });
     if let Some(body) = route.body {
-        let required = body != "Environments";
+        let required = body != "Asked";
         operation["requestBody"] = json!({ "required": required, "content": content("application/json", body) });
     }
     if !route.path.starts_with("/api/") {
@@ -140,7 +149,9 @@ fn operation(route: &Route) -> Value {
 }
 
 fn content(media_type: &str, schema: &str) -> Value {
-    json!({ media_type: { "schema": reference(schema) } })
+    let all: Vec<Value> = schema.split('|').map(reference).collect();
+    let schema = if let [one] = all.as_slice() { one.clone() } else { json!({ "oneOf": all }) };
+    json!({ media_type: { "schema": schema } })
 }
 
 fn reference(name: &str) -> Value {

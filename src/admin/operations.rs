@@ -73,6 +73,6 @@ pub(crate) async fn show(
 }
 
 pub(crate) async fn queue(State(admin): State<Admin>) -> Response {
-    let queue = admin.entry.queue().await.iter().map(QueueEntry::from).collect();
+    let queue = admin.start_queue().await.iter().map(QueueEntry::from).collect();
     json(StatusCode::OK, &Queue { queue })
 }

@@ -52,7 +52,7 @@ impl Filter {
             app.spec.name.as_str().contains(text.as_str()) || title.is_some_and(|title| title.contains(text.as_str()))
         };
         self.status.is_none_or(|status| app.status == status)
-            && self.environment.as_ref().is_none_or(|name| app.spec.environments.contains(name))
+            && self.environment.as_ref().is_none_or(|name| app.instances.iter().any(|i| i.environment == *name))
             && self.text.as_ref().is_none_or(has)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Route {
     pub query: &'static [(&'static str, &'static str)],
     /// Schema of the body, if it takes one.
     pub body: Option<&'static str>,
-    /// Status and schema of each good answer; no schema means no JSON.
+    /// Status and schema of each good answer, `A|B` for one of the two; no schema means no JSON.
     pub answers: &'static [(u16, Option<&'static str>)],
     mount: fn() -> MethodRouter<Admin>,
 }
@@ -40,6 +40,8 @@ impl Route {
 }
 
 const OPERATION: &[(u16, Option<&str>)] = &[(202, Some("Operation")), (200, Some("Operation"))];
+/// A command that a worker takes as a local one, too.
+const OR_LOCAL: &[(u16, Option<&str>)] = &[(202, Some("Operation|LocalCommand")), (200, Some("Operation"))];
 
 /// Every route.
 #[rustfmt::skip]
@@ -57,11 +59,11 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { method: "DELETE", path: "/api/v1/apps/{app}", summary: "Stop and remove an app", body: None,
         query: &[("purge_data", "true: remove its data too")], answers: OPERATION, mount: || delete(apps::remove) },
     Route { method: "POST", path: "/api/v1/apps/{app}/start", summary: "Run an app", query: &[],
-        body: Some("Environments"), answers: OPERATION, mount: || post(apps::command) },
+        body: Some("Asked"), answers: OPERATION, mount: || post(apps::command) },
     Route { method: "POST", path: "/api/v1/apps/{app}/stop", summary: "Stop an app until it is started again", query: &[],
-        body: Some("Environments"), answers: OPERATION, mount: || post(apps::command) },
+        body: Some("Asked"), answers: OR_LOCAL, mount: || post(apps::command) },
     Route { method: "POST", path: "/api/v1/apps/{app}/restart", summary: "Stop and start an app", query: &[],
-        body: Some("Environments"), answers: OPERATION, mount: || post(apps::command) },
+        body: Some("Asked"), answers: OR_LOCAL, mount: || post(apps::command) },
     Route { method: "GET", path: "/api/v1/apps/{app}/logs", summary: "What an app wrote: NDJSON, or SSE by Accept", body: None,
         query: &[("follow", "true: go on"), ("lines", "lines from the end, 100 if absent"),
             ("since", "a moment, or a duration back"), ("cursor", "lines after the one with this cursor"),
@@ -80,6 +82,15 @@ pub(crate) const ROUTES: &[Route] = &[
         answers: &[(200, Some("EnvironmentList"))], mount: || get(environments::list) },
     Route { method: "GET", path: "/api/v1/environments/{env}", summary: "One environment", query: &[], body: None,
         answers: &[(200, Some("Environment"))], mount: || get(environments::show) },
+    Route { method: "DELETE", path: "/api/v1/environments/{env}", body: None, query: &[],
+        summary: "Strike an environment off that is gone for good; what was there is held to be gone",
+        answers: &[(204, None)], mount: || delete(environments::forget) },
+    Route { method: "POST", path: "/api/v1/environments/{env}/drain", body: None, query: &[],
+        summary: "Give an environment no new starts; what runs there runs on",
+        answers: &[(200, Some("EnvironmentChange"))], mount: || post(environments::drain) },
+    Route { method: "POST", path: "/api/v1/environments/{env}/undrain", body: None, query: &[],
+        summary: "Give a drained environment starts again",
+        answers: &[(200, Some("EnvironmentChange"))], mount: || post(environments::undrain) },
     Route { method: "GET", path: "/api/v1/runtimes", summary: "Runtimes, and what is wrong with recipe files", query: &[],
         body: None, answers: &[(200, Some("RuntimeList"))], mount: || get(runtimes::list) },
     Route { method: "POST", path: "/api/v1/runtimes/check", summary: "Read the recipe files again", query: &[],

@@ -15,17 +15,15 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, AdminState, TcpAccess, UnixAccess};
+use crate::admin::{self, Admin, AdminState, LocalHands, TcpAccess, UnixAccess};
 use crate::assemble::Failure;
 use crate::assemble::kept::{self, Shelf};
 use crate::assemble::sources::{RecipeBook, Usage};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::entry::EntryHandle;
 use crate::gateway::{self, Gateway};
-use crate::ports::Clock;
-use crate::usage::UsageHandle;
+use crate::ports::{Clock, LogReader};
 use crate::wire::spec::SpecDefaults;
-use crate::worker::WorkerHandle;
 
 /// Sockets, bound and not yet served.
 pub(super) struct Listeners {
@@ -39,9 +37,12 @@ pub(super) struct Listeners {
 /// What the doors lead to.
 pub(super) struct Rooms {
     pub(super) entry: EntryHandle,
-    pub(super) worker: WorkerHandle,
+    /// On a worker of an entry elsewhere: what takes local words.
+    pub(super) local: Option<Arc<dyn LocalHands>>,
+    /// What apps of this host wrote.
+    pub(super) logs: Arc<dyn LogReader>,
     pub(super) recipes: Arc<RecipeBook>,
-    pub(super) usage: UsageHandle,
+    pub(super) usage: Usage,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ready: Arc<AtomicBool>,
 }
@@ -220,10 +221,14 @@ fn admin_state(
     let clock = rooms.clock.clone();
     AdminState {
         entry: rooms.entry,
-        logs: rooms.worker.log_reader(),
-        usage: Arc::new(Usage(rooms.usage)),
+        local: rooms.local,
+        logs: rooms.logs,
+        usage: Arc::new(rooms.usage),
         runtimes: rooms.recipes,
-        defaults: SpecDefaults { environments: Some([config.environment.name.clone()].into()) },
+        // Where apps may be anywhere, a new one has to say where.
+        defaults: SpecDefaults {
+            environments: (config.role == Role::Standalone).then(|| [config.environment.name.clone()].into()),
+        },
         about: admin::About {
             version: env!("CARGO_PKG_VERSION").to_string(),
             mode: config.mode.as_str().to_string(),

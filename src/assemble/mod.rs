@@ -5,10 +5,13 @@
 //! adopted and the entry has heard of it. At the end the doors close first, the loops last; apps are left as they are.
 //! Deliberately absent: any `if` about apps.
 
+mod bus;
 mod demo;
 mod doors;
+mod ground;
 mod hosts;
 mod kept;
+mod sides;
 mod sources;
 mod watch;
 
@@ -18,39 +21,28 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nbs_core::environment::Settings;
-use nbs_core::fleet::Standing;
-use nbs_core::id::{EntryId, OperationId, Reign};
-use nbs_core::launch::Places;
-use nbs_core::recipe::Adapter;
-use nbs_core::record::{Change, Recovered};
+use nbs_core::id::OperationId;
 use nbs_core::time::Now;
 use nbs_core::view::Presence;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::LocalHands;
 use crate::clock::SystemClock;
 use crate::config::{Config, Loaded, Role, Sources};
-use crate::entry::{self, EntryHandle};
-use crate::lifecycle::{directories, identity, lock::StateLock, notify, signal::Signals};
-use crate::ports::{Clock, Record, RecordError};
-use crate::probe::Probes;
-use crate::store::Store;
+use crate::entry::EntryHandle;
+use crate::lifecycle::{directories, lock::StateLock, notify, signal::Signals};
+use crate::ports::{Clock, LogReader};
 use crate::telemetry::{self, Telemetry};
 use crate::usage::UsageSampler;
-use crate::worker;
+use crate::worker::WorkerHandle;
 
 pub use demo::demo;
 
-use sources::RecipeBook;
+use ground::{Ground, Loops};
+use sides::Sides;
+use sources::{Hands, NoLogs, RecipeBook, Usage};
 
-/// Facts that may wait for the worker; adapters wait beyond it.
-const OBSERVATIONS_MAX: usize = 4096;
-/// Reports that may wait for the entry; the worker waits beyond it.
-const REPORTS_MAX: usize = 4096;
-/// Orders that may wait for the worker; the entry keeps the others itself.
-const ORDERS_MAX: usize = 1024;
 /// How long a start may take until the entry has heard of everything that was adopted.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the loops may take to write what is unwritten.
@@ -79,10 +71,6 @@ pub fn daemon(sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&Failure::of(&error)),
     };
-    if loaded.config.role != Role::Standalone {
-        let what = format!("mode {} is not available yet; set APP_MODE=standalone", loaded.config.mode.as_str());
-        return refuse(&Failure::new(what));
-    }
     match run_daemon(&loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => refuse(&failure),
@@ -142,7 +130,7 @@ struct Daemon {
     entry: EntryHandle,
     recipes: Arc<RecipeBook>,
     doors: doors::Doors,
-    loops: Vec<(&'static str, JoinHandle<()>)>,
+    loops: Loops,
     /// Ends the loops; the doors have a token of their own that ends earlier.
     end: CancellationToken,
     failed: CancellationToken,
@@ -150,69 +138,35 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Puts a standalone daemon together and waits until it is ready.
+    /// Puts a daemon together and waits until it is ready.
     async fn start(config: &Config, stop: CancellationToken) -> Result<Self, Failure> {
         directories::make(&config.state_dir, &config.runtime_dir, &config.apps_run_dir)
             .map_err(|error| Failure::of(&error))?;
         let lock = StateLock::acquire(&config.state_dir).map_err(|error| Failure::of(&error))?;
-        let instance = identity::instance_id(&config.state_dir).map_err(|error| Failure::of(&error))?;
-        let boot = identity::boot_id().map_err(|error| Failure::of(&error))?;
-        let record: Arc<dyn Record> = Arc::new(Store::open(&config.state_dir).map_err(|error| Failure::of(&error))?);
+        let ground = Ground::open(config).await?;
         let listeners = doors::Listeners::bind(config)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let recipes = Arc::new(RecipeBook::open(&config.recipes_dir));
-        recipes.log_problems();
-        let end = CancellationToken::new();
-
-        let mut recovered = record.load().await.map_err(|error: RecordError| Failure::of(&error))?;
-        let same_boot = recovered.boot.as_ref().is_none_or(|known| *known == boot);
-        let rows = std::mem::take(&mut recovered.instances);
-        let (news_sender, news) = mpsc::channel(REPORTS_MAX);
-        let (word_sender, words) = mpsc::channel(ORDERS_MAX);
-        let standing = begin_reign(&*record, &recovered, &instance.to_string(), config).await?;
-        let follows = recovered.follows.take().filter(|reign| reign.entry == standing.reign.entry);
-        let (entry, entry_loop) = entry::start(
-            entry::Parts {
-                standing,
-                recovered,
-                record: record.clone(),
-                clock: clock.clone(),
-                new_id: Box::new(new_operation_id),
-                news,
-                ways: entry::Ways { local: Some(word_sender), remote: None },
-            },
-            end.clone(),
-        );
-        let (observation_sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
-        let host = hosts::chosen(config);
-        let adapters = hosts::open(config, &instance.to_string(), &boot, &observation_sender)?;
-        let parts = worker::Parts {
-            settings: settings(config, boot, host),
-            adapters: adapters.clone(),
-            prober: Arc::new(Probes::new(observation_sender.clone(), Arc::new(adapters))),
-            record: record.clone(),
-            clock: clock.clone(),
-            recipes: recipes.clone(),
-            observation_sender,
-            observations,
-            words,
-            reports: news_sender,
-            mirror: None,
-            follows,
-        };
-        let failed = CancellationToken::new();
-        let mut loops = vec![("entry", watched("entry", entry_loop, failed.clone()))];
-        let (worker, worker_loop) = worker::start(parts, rows, same_boot, end.clone()).await;
-        loops.push(("worker", watched("worker", worker_loop, failed.clone())));
-        recipes.connect(worker.clone(), entry.clone(), config.environment.name.clone());
-        heard(&entry, config).await?;
-
+        let (end, failed) = (ground.end.clone(), ground.failed.clone());
+        let (recipes, clock) = (ground.recipes.clone(), ground.clock.clone());
         let usage = UsageSampler::new();
+        let sides = match config.role {
+            Role::Worker => sides::worker(config, ground, usage.handle()).await?,
+            Role::Standalone | Role::Entry | Role::EntryWithApps => {
+                sides::entry(config, ground, usage.handle()).await?
+            }
+        };
+        let Sides { entry, worker, bus, mut loops } = sides;
+        if config.role.runs_apps() {
+            heard(&entry, config).await?;
+        }
+        let environment = config.environment.name.clone();
+        let local = worker.clone().filter(|_| config.role == Role::Worker);
+        let local = local.map(|worker| Arc::new(Hands { environment, worker }) as Arc<dyn LocalHands>);
         let rooms = doors::Rooms {
             entry: entry.clone(),
-            worker: worker.clone(),
+            local,
+            logs: worker.as_ref().map_or_else(|| Arc::new(NoLogs) as Arc<dyn LogReader>, WorkerHandle::log_reader),
             recipes: recipes.clone(),
-            usage: usage.handle(),
+            usage: Usage { own: usage.handle(), environment: config.environment.name.clone(), others: bus },
             clock,
             ready: Arc::new(AtomicBool::new(true)),
         };
@@ -254,35 +208,6 @@ impl Daemon {
     }
 }
 
-/// Runs a loop; one that ends by a panic ends the daemon, as nothing could be trusted any more. Apps live on.
-fn watched(
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-    failed: CancellationToken,
-) -> JoinHandle<()> {
-    let task = tokio::spawn(task);
-    tokio::spawn(async move {
-        if let Err(error) = task.await {
-            tracing::error!(name, %error, "a loop failed; the daemon ends, apps run on");
-            failed.cancel();
-        }
-    })
-}
-
-/// Begins the next reign of this daemon's entry; it is committed before anything rests on it.
-async fn begin_reign(
-    record: &dyn Record,
-    recovered: &Recovered,
-    instance: &str,
-    config: &Config,
-) -> Result<Standing, Failure> {
-    let epoch = recovered.epoch.next();
-    let own = Change::OwnEnvironment(config.environment.name.clone());
-    record.commit(vec![Change::Reign(epoch), own]).await.map_err(|error| Failure::of(&error))?;
-    let entry = EntryId::parse(instance).ok_or_else(|| Failure::new("the instance ID is no name for an entry"))?;
-    Ok(Standing { reign: Reign { epoch, entry }, local: Some(config.environment.name.clone()) })
-}
-
 /// Waits until the entry has heard what the worker adopted.
 async fn heard(entry: &EntryHandle, config: &Config) -> Result<(), Failure> {
     let name = &config.environment.name;
@@ -304,26 +229,6 @@ fn sample(usage: UsageSampler, config: &Config, entry: EntryHandle, end: Cancell
     };
     let interval = config.usage.interval.unwrap_or_default();
     tokio::spawn(usage.run(interval, list, end.cancelled_owned()))
-}
-
-fn settings(config: &Config, boot: String, adapter: Adapter) -> Settings {
-    Settings {
-        places: Places {
-            state_root: directories::of_apps(&config.state_dir),
-            run_root: config.apps_run_dir.clone(),
-            environment: config.environment.name.clone(),
-            time_zone: config.time_zone.clone(),
-        },
-        port_range: config.environment.port_range.clone(),
-        concurrent_starts: u32::try_from(config.environment.concurrent_starts).unwrap_or(u32::MAX),
-        version: env!("CARGO_PKG_VERSION").to_string(),
-        boot,
-        adapter,
-        host: identity::host_name(),
-        url: config.environment.url.clone(),
-        proxy_url: config.environment.proxy_url.clone(),
-        capacity: None,
-    }
 }
 
 /// An operation ID: the time and 80 random bits.

@@ -7,16 +7,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
-use nbs_core::order::Registration;
+use nbs_core::order::{LocalAction, Registration};
 use nbs_core::recipe::Recipe;
+use tokio::sync::mpsc;
 
-use crate::admin::{RuntimeSource, UsageSource};
+use crate::admin::{LocalHands, RuntimeSource, UsageSource};
 use crate::config::Catalogue;
 use crate::entry::EntryHandle;
+use crate::ports::{BoxFuture, LogError, LogLine, LogQuery, LogReader};
+use crate::redis_bus;
 use crate::usage::UsageHandle;
 use crate::wire::api::runtime::RecipeProblem;
 use crate::wire::api::usage::{AppUsage, Capacity, HostUsage, Pressure};
-use crate::worker::{RecipeSource, WorkerHandle};
+use crate::wire::bus::UsageRecord;
+use crate::worker::{LocalError, RecipeSource, WorkerHandle};
 
 /// The recipes of this host, and the worker that must hear of changes.
 pub(super) struct RecipeBook {
@@ -105,12 +109,35 @@ impl RuntimeSource for RecipeBook {
     }
 }
 
-/// Usage figures for the admin room.
-pub(super) struct Usage(pub(super) UsageHandle);
+/// Usage figures for the admin room: of this host from its own sampler, of others from what they published.
+pub(super) struct Usage {
+    pub(super) own: UsageHandle,
+    pub(super) environment: EnvironmentName,
+    pub(super) others: Option<redis_bus::entry::Handle>,
+}
+
+impl Usage {
+    fn of_other(&self, environment: &EnvironmentName) -> Option<Arc<UsageRecord>> {
+        self.others.as_ref()?.usage(environment)
+    }
+}
 
 impl UsageSource for Usage {
-    fn app(&self, _environment: &EnvironmentName, app: &AppId) -> Option<AppUsage> {
-        self.0.of(app).map(|usage| AppUsage {
+    fn app(&self, environment: &EnvironmentName, app: &AppId) -> Option<AppUsage> {
+        if *environment != self.environment {
+            let other = self.of_other(environment)?;
+            let figures = other.apps.get(app.as_str())?.clone();
+            return Some(AppUsage {
+                cpu_percent: figures.cpu_percent,
+                memory_bytes: figures.memory_bytes,
+                memory_source: figures.memory_source.map(Into::into),
+                tasks: figures.tasks,
+                io_read_bytes: None,
+                io_write_bytes: None,
+                pressure: None,
+            });
+        }
+        self.own.of(app).map(|usage| AppUsage {
             cpu_percent: Some(percent(usage.cpu_percent)),
             memory_bytes: Some(usage.memory_bytes),
             memory_source: Some(usage.memory_source.as_str().into()),
@@ -121,8 +148,16 @@ impl UsageSource for Usage {
         })
     }
 
-    fn host(&self, _environment: &EnvironmentName) -> Option<HostUsage> {
-        let host = self.0.host();
+    fn host(&self, environment: &EnvironmentName) -> Option<HostUsage> {
+        if *environment != self.environment {
+            let host = self.of_other(environment)?.host.clone();
+            return Some(HostUsage {
+                cpu_percent: host.cpu_percent,
+                memory_bytes: host.memory_bytes,
+                pressure: host.pressure,
+            });
+        }
+        let host = self.own.host();
         Some(HostUsage {
             cpu_percent: Some(percent(host.cpu_percent)),
             memory_bytes: Some(host.memory_used),
@@ -130,17 +165,63 @@ impl UsageSource for Usage {
         })
     }
 
-    fn capacity(&self, _environment: &EnvironmentName) -> Option<Capacity> {
-        let host = self.0.host();
+    fn capacity(&self, environment: &EnvironmentName) -> Option<Capacity> {
+        if *environment != self.environment {
+            let host = self.of_other(environment)?.host.clone();
+            return Some(Capacity { cpus: host.cpus?, memory_bytes: host.memory_total? });
+        }
+        let host = self.own.host();
         Some(Capacity { cpus: host.cpus, memory_bytes: host.memory_total })
     }
 }
 
-fn shown(pressure: crate::usage::Pressure) -> Pressure {
+pub(super) fn shown(pressure: crate::usage::Pressure) -> Pressure {
     Pressure { cpu: percent(pressure.cpu), memory: percent(pressure.memory), io: percent(pressure.io) }
 }
 
 /// With two decimals: what else the wider type would show is no measurement.
-fn percent(share: f32) -> f64 {
+pub(super) fn percent(share: f32) -> f64 {
     (f64::from(share) * 100.0).round() / 100.0
+}
+
+/// The worker of an entry elsewhere, for what is asked on its own host.
+pub(super) struct Hands {
+    pub(super) environment: EnvironmentName,
+    pub(super) worker: WorkerHandle,
+}
+
+impl LocalHands for Hands {
+    fn environment(&self) -> EnvironmentName {
+        self.environment.clone()
+    }
+
+    fn entry(&self) -> Option<String> {
+        None
+    }
+
+    fn command(&self, app: &AppId, action: LocalAction, actor: &str) -> Result<(), LocalError> {
+        self.worker.local(app, action, actor)
+    }
+}
+
+/// The log of a daemon that runs no apps.
+pub(super) struct NoLogs;
+
+impl LogReader for NoLogs {
+    fn tail<'a>(&'a self, app: &'a AppId, _query: &'a LogQuery) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
+        Box::pin(async move { Err(elsewhere(app)) })
+    }
+
+    fn follow<'a>(
+        &'a self,
+        app: &'a AppId,
+        _query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
+        Box::pin(async move { Err(elsewhere(app)) })
+    }
+}
+
+fn elsewhere(app: &AppId) -> LogError {
+    let cause = "it runs on another host; ask `nbsupervisor app logs` there".to_string();
+    LogError::Failed { app: app.clone(), cause }
 }

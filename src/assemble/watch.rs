@@ -16,7 +16,12 @@ use crate::worker::WorkerHandle;
 const STATUS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells it until `end`. `doors` says where the daemon is reached.
-pub(super) fn begin(entry: EntryHandle, worker: WorkerHandle, doors: String, end: CancellationToken) -> JoinHandle<()> {
+pub(super) fn begin(
+    entry: EntryHandle,
+    worker: Option<WorkerHandle>,
+    doors: String,
+    end: CancellationToken,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let status = tell_status(entry.clone(), doors, end.clone());
         match Watchdog::of_process() {
@@ -27,10 +32,10 @@ pub(super) fn begin(entry: EntryHandle, worker: WorkerHandle, doors: String, end
 }
 
 /// What must answer. The record is read, not written: a full disk is no reason to start anew.
-fn parts(entry: EntryHandle, worker: WorkerHandle) -> Vec<Part> {
+fn parts(entry: EntryHandle, worker: Option<WorkerHandle>) -> Vec<Part> {
     let reader = entry.clone();
     let part = |name, ask| Part { name, ask };
-    vec![
+    let mut parts = vec![
         part(
             "entry",
             Box::new(move || {
@@ -39,13 +44,6 @@ fn parts(entry: EntryHandle, worker: WorkerHandle) -> Vec<Part> {
                     entry.queue().await;
                     true
                 })
-            }),
-        ),
-        part(
-            "worker",
-            Box::new(move || {
-                let worker = worker.clone();
-                Box::pin(async move { worker.ping().await })
             }),
         ),
         part(
@@ -58,7 +56,15 @@ fn parts(entry: EntryHandle, worker: WorkerHandle) -> Vec<Part> {
                 })
             }),
         ),
-    ]
+    ];
+    parts.extend(worker.map(|worker| {
+        let ask = move || -> liveness::Answer {
+            let worker = worker.clone();
+            Box::pin(async move { worker.ping().await })
+        };
+        part("worker", Box::new(ask))
+    }));
+    parts
 }
 
 /// One line for `systemctl status`.

@@ -10,6 +10,7 @@ use nbs_core::name::EnvironmentName;
 
 use super::exit::{Exit, Failure, Outcome};
 use super::out::Out;
+use crate::config::Sources;
 use crate::security::{FLEET_KEY_FILE, FleetKey, KeyError, KeyErrorKind, write_new};
 
 #[derive(Debug, Subcommand)]
@@ -24,16 +25,16 @@ pub enum KeyVerb {
     ExportWorker {
         /// Which environment; the worker's `environment.name`
         environment: String,
-        /// The fleet key of this entry
-        #[arg(long, value_name = "FILE", default_value = FLEET_KEY_FILE)]
-        key: PathBuf,
+        /// The fleet key of this entry [default: security.fleet_key_file of the configuration]
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
         /// Write it to this new file, for its owner alone, instead of standard output
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
 }
 
-pub fn run(verb: KeyVerb, out: &Out) -> Outcome {
+pub fn run(verb: KeyVerb, sources: &Sources, out: &Out) -> Outcome {
     match verb {
         KeyVerb::Generate { to } => {
             let key = FleetKey::generate()
@@ -47,6 +48,7 @@ pub fn run(verb: KeyVerb, out: &Out) -> Outcome {
         KeyVerb::ExportWorker { environment, key, to } => {
             let environment = EnvironmentName::parse(&environment)
                 .map_err(|error| Failure::usage(format!("{:?} is not {}", error.value, error.kind), error.rule))?;
+            let key = key.map_or_else(|| configured(sources), Ok)?;
             let fleet = FleetKey::read(&key).map_err(failure)?;
             let what = format!("the key of environment {environment}");
             let next = "take it to that worker over a way that nobody listens to, and leave no copy here";
@@ -66,7 +68,17 @@ fn give(text: &str, what: &str, to: Option<&Path>, next: &str, out: &Out) -> Out
     Ok(())
 }
 
-fn failure(error: KeyError) -> Failure {
+/// The fleet key's file as configured.
+fn configured(sources: &Sources) -> Outcome<PathBuf> {
+    let places = crate::config::places(sources).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the configuration does not tell where the fleet key is\n{error}"))
+            .hint("mend it, or name the file with --key FILE")
+    })?;
+    Ok(places.fleet_key_file)
+}
+
+/// Why a key file cannot be used, with its exit code.
+pub fn failure(error: KeyError) -> Failure {
     let exit = match error.kind {
         KeyErrorKind::Missing => Exit::NotFound,
         KeyErrorKind::Exists | KeyErrorKind::Refused => Exit::Refused,

@@ -19,6 +19,7 @@ mod status;
 mod stream;
 mod token;
 mod wait;
+mod worker_files;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -100,7 +101,7 @@ enum Verb {
     StopAll(app::run::StopAllArgs),
     /// Bring the apps of a file about
     Apply(apply::ApplyArgs),
-    /// Show environments
+    /// Show and manage environments, and make what a new worker needs
     #[command(subcommand)]
     Env(environment::EnvVerb),
     /// Show and check runtimes
@@ -174,7 +175,8 @@ fn run(global: &Global, verb: Verb, out: &Out) -> Outcome {
         }
         Verb::Man(args) => man::run(args, Cli::command(), out),
         Verb::Config(verb) => config::run(verb, sources(global), out),
-        Verb::Key(verb) => key::run(verb, out),
+        Verb::Key(verb) => key::run(verb, &sources(global), out),
+        Verb::Env(environment::EnvVerb::Add(args)) => worker_files::run(&args, &sources(global), out),
         Verb::Runtime(runtime::RuntimeVerb::Check { file: Some(file) }) => runtime::check_file(&file, out),
         verb => talk(global, verb),
     }

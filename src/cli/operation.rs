@@ -10,7 +10,7 @@ use super::exit::Outcome;
 use super::stream;
 use crate::wire::api::event::{Event, EventList};
 use crate::wire::api::operation::{Operation, OperationList};
-use crate::wire::api::queue::Queue;
+use crate::wire::api::queue::{Queue, QueueEntry};
 
 #[derive(Debug, clap::Args)]
 pub struct OpsArgs {
@@ -49,10 +49,22 @@ pub async fn queue(session: &mut Session) -> Outcome {
     let rows = queue.queue.into_iter().map(|entry| {
         let eta = entry.eta_ms.map_or_else(|| "-".into(), |ms| format_duration(Duration::from_millis(ms)));
         let position = entry.position.to_string();
-        vec![position, entry.app, entry.environment, entry.waits_for, entry.priority.into(), entry.since, eta]
+        let waits_for = waits_for(&entry);
+        vec![position, entry.app, entry.environment, waits_for, entry.priority.into(), entry.since, eta]
     });
-    let header = ["PLACE", "APP", "ENVIRONMENT", "WAITS FOR", "PRIORITY", "SINCE", "ABOUT"];
+    let header = ["PLACE", "APP", "ENVIRONMENT", "WAITS FOR", "PRIORITY", "SINCE", "ETA"];
     session.out.table(&header, rows.collect(), "no start waits for its turn")
+}
+
+/// What a start waits for, in words.
+fn waits_for(entry: &QueueEntry) -> String {
+    match entry.waits_for.as_str() {
+        "slot" => format!("a free slot in {}", entry.environment),
+        other if other.strip_prefix("environment ") == Some(&entry.environment) => {
+            format!("{} to take starts", entry.environment)
+        }
+        other => format!("its start in {other}"),
+    }
 }
 
 pub async fn ops(session: &mut Session, args: OpsArgs) -> Outcome {
@@ -70,9 +82,18 @@ pub async fn ops(session: &mut Session, args: OpsArgs) -> Outcome {
     }
     let list: OperationList = answer.parse()?;
     let rows = list.operations.into_iter().map(|op| {
-        vec![op.id, op.app, op.action.into(), op.status.into(), op.created_at, op.actor, op.reason.unwrap_or_default()]
+        vec![
+            op.id,
+            op.app,
+            op.action.into(),
+            op.environments.join(", "),
+            op.status.into(),
+            op.created_at,
+            op.actor,
+            op.reason.unwrap_or_default(),
+        ]
     });
-    let header = ["ID", "APP", "ACTION", "STATUS", "CREATED", "BY", "REASON"];
+    let header = ["ID", "APP", "ACTION", "ENVIRONMENTS", "STATUS", "CREATED", "BY", "REASON"];
     session.out.table(&header, rows.collect(), "nothing was asked yet")
 }
 
@@ -131,6 +152,7 @@ fn show(session: &Session, event: &Event) -> Outcome {
     if session.out.is_json() {
         return session.out.data(serde_json::to_string(event).unwrap_or_default());
     }
-    let app = event.app.as_deref().map(|app| format!("{app}: ")).unwrap_or_default();
+    let place = event.environment.as_deref().map(|place| format!(" in {place}")).unwrap_or_default();
+    let app = event.app.as_deref().map(|app| format!("{app}{place}: ")).unwrap_or_default();
     session.out.data(format!("{}  {:<20}  {app}{}", event.at, event.kind, event.message))
 }

@@ -19,13 +19,20 @@ pub async fn run(session: &mut Session) -> Outcome {
         seconds(status.uptime_ms),
         if status.ready { "" } else { ", not ready yet" },
     )];
+    lines.extend(status.read_only.iter().map(|why| format!("{:<12}  {why}", "read-only")));
     let places = [("gateway", &status.gateway_url), ("admin", &status.admin_listen), ("socket", &status.admin_socket)];
     lines.extend(places.iter().filter_map(|(name, at)| at.as_ref().map(|at| format!("{name:<12}  {at}"))));
     for environment in &status.environments {
         let host = environment.usage.as_ref().and_then(|usage| usage.cpu_percent);
         let host = host.map(|cpu| format!(", cpu {cpu:.0} %")).unwrap_or_default();
         let (name, instances) = (&environment.name, count(environment.instances as u64, "instance"));
-        lines.push(format!("{:<12}  {name}: {}, {instances}{host}", "environment", environment.status));
+        let presence = super::environment::status(environment);
+        let why = environment.reason.as_ref().map(|reason| format!(": {}", reason.text)).unwrap_or_default();
+        lines.push(format!("{:<12}  {name}: {presence}, {instances}{host}{why}", "environment"));
+        if environment.proxy_reachable == Some(false) {
+            let error = environment.proxy_error.as_deref().unwrap_or("no reason given");
+            lines.push(format!("{:<12}  {name}: its gateway is not reached: {error}", ""));
+        }
     }
     let counts: Vec<_> = status.apps_by_status.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
@@ -44,7 +51,7 @@ pub async fn run(session: &mut Session) -> Outcome {
         ));
     }
     session.out.data(lines.join("\n"))?;
-    if status.apps == 0 {
+    if status.apps == 0 && status.read_only.is_none() {
         session.out.say("there is no app yet: `nbsupervisor runtime list` shows what can run, `nbsupervisor app create NAME --runtime R` makes one");
     }
     Ok(())

@@ -118,11 +118,17 @@ async fn progress(session: &mut Session, operation: &Operation) -> String {
     let mut parts = vec![app.status.to_string()];
     if app.status == "queued"
         && let Ok(queue) = session.client.read::<Queue>("/api/v1/queue").await
-        && let Some(place) = queue.queue.iter().find(|entry| entry.app == app.name)
     {
-        parts.push(format!("place {}", place.position));
+        let own = queue.queue.iter().filter(|entry| entry.app == app.name);
+        parts.extend(own.map(|entry| match entry.waits_for.as_str() {
+            "slot" => format!("place {} in {}", entry.position, entry.environment),
+            other => format!("place {} in {}, behind {other}", entry.position, entry.environment),
+        }));
     }
-    for instance in &app.instances {
+    let several = app.instances.len() > 1;
+    let asked = |instance: &&Instance| operation.environments.contains(&instance.environment);
+    for instance in app.instances.iter().filter(asked) {
+        parts.extend(several.then(|| format!("{} {}", instance.environment, instance.status)));
         parts.extend(instance.progress.clone());
         if instance.restarts > 0 {
             parts.push(format!("attempt {}", instance.restarts + 1));
@@ -141,7 +147,7 @@ async fn tell(session: &mut Session, operation: &Operation, took: Duration) -> O
     let app = &operation.app;
     if operation.status == "done" {
         let now: Option<App> = session.client.read(&format!("/api/v1/apps/{app}")).await.ok();
-        let status = now.map_or_else(|| "removed".to_string(), |app| app.status.to_string());
+        let status = now.map_or_else(|| "removed".to_string(), |app| ended(&app, operation));
         let took = Duration::from_millis(took.as_millis() as u64);
         session.out.say(format!("{app}: {} done, {status} ({})", operation.action, format_duration(took)));
         return Ok(());
@@ -151,7 +157,10 @@ async fn tell(session: &mut Session, operation: &Operation, took: Duration) -> O
         Failure::new(Exit::Failed, format!("{} of {app} {}: {reason}", operation.action, operation.status));
     let why = format!("`nbsupervisor app why {app}` tells more");
     let instance = match session.client.read::<App>(&format!("/api/v1/apps/{app}")).await {
-        Ok(shown) => shown.instances.into_iter().find(|instance| instance.reason.is_some()),
+        Ok(shown) => {
+            let asked = |instance: &Instance| operation.environments.contains(&instance.environment);
+            shown.instances.into_iter().find(|instance| asked(instance) && instance.reason.is_some())
+        }
         Err(_) => None,
     };
     let remedy =
@@ -166,6 +175,16 @@ async fn tell(session: &mut Session, operation: &Operation, took: Duration) -> O
         failure.exit = Exit::TimedOut;
     }
     Err(failure)
+}
+
+/// The status where the operation was to work: one word, or one for each environment.
+fn ended(app: &App, operation: &Operation) -> String {
+    let asked: Vec<_> = app.instances.iter().filter(|i| operation.environments.contains(&i.environment)).collect();
+    match asked.as_slice() {
+        [] => app.status.to_string(),
+        [one] if app.instances.len() == 1 => one.status.to_string(),
+        several => several.iter().map(|i| format!("{} in {}", i.status, i.environment)).collect::<Vec<_>>().join(", "),
+    }
 }
 
 async fn last_lines(session: &mut Session, app: &str, instance: Option<Instance>) -> Vec<String> {

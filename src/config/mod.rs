@@ -87,6 +87,8 @@ pub struct Places {
     pub socket: PathBuf,
     /// Its recipes.
     pub recipes_dir: PathBuf,
+    /// Its fleet key, or its worker's key.
+    pub fleet_key_file: PathBuf,
 }
 
 /// Reads where a daemon and its recipes are, whatever its role would need besides.
@@ -97,7 +99,8 @@ pub fn places(sources: &Sources) -> Result<Places, ConfigError> {
     let notes = Notes::default();
     let (config, _) = read(sources, &notes);
     let config = finish(config, notes)?.config;
-    Ok(Places { socket: config.admin.socket, recipes_dir: config.recipes_dir })
+    let (socket, fleet_key_file) = (config.admin.socket, config.security.fleet_key_file);
+    Ok(Places { socket, recipes_dir: config.recipes_dir, fleet_key_file })
 }
 
 fn read(sources: &Sources, notes: &Notes) -> (Config, redis_settings::RedisKeys) {

@@ -1,7 +1,7 @@
 //! Why an app is as it is: the chain from what was wanted to what is, in sentences.
 //!
-//! Every link names what it knows and leaves out what is well; the last one says what follows. Deliberately absent:
-//! usage and log lines, which readers see beside it.
+//! Every link names what it knows and leaves out what is well; the last one says what follows. What is about one of
+//! several environments begins with its name. Deliberately absent: usage and log lines, which readers see beside it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::recipe::Adapter;
 use crate::spec::StartMode;
 use crate::time::{Now, Wall};
 use crate::unit::unit_name;
-use crate::view::{AppView, EnvironmentView, InstanceView, OperationStatus, OperationView, QueueView};
+use crate::view::{AppView, EnvironmentView, InstanceView, OperationStatus, OperationView, Presence, QueueView};
 
 /// One link of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +39,12 @@ impl Cause {
     }
 }
 
-/// Explains an app. `operations` and `queue` may hold those of other apps too; `environment` is one of the app's.
+/// Explains an app. `operations` and `queue` may hold those of other apps too, `environments` those it is not in.
 pub fn explain(
     app: &AppView,
     operations: &[OperationView],
     queue: &[QueueView],
-    environment: Option<&EnvironmentView>,
+    environments: &[&EnvironmentView],
     now: Now,
 ) -> Vec<Cause> {
     let mut own: Vec<&OperationView> = operations.iter().filter(|op| op.app == app.spec.name).collect();
@@ -53,9 +53,15 @@ pub fn explain(
     causes.extend(own.first().map(|op| command(op, now)));
     causes.extend(queue.iter().filter(|entry| entry.app == app.spec.name).map(|entry| waiting(entry, now)));
     for instance in &app.instances {
-        let here = environment.filter(|env| env.registration.environment == instance.environment);
-        causes.extend(here.and_then(|env| silence(env, now)));
+        let here = environments.iter().find(|env| env.registration.environment == instance.environment);
+        match here {
+            Some(env) => causes.extend(presence(env, now)),
+            None => causes.push(forgotten(app, instance)),
+        }
+        causes.extend(part(app, instance));
+        causes.extend(instance.leaving.then(|| leaving(app, instance)));
         if let Some(report) = instance.report.as_deref() {
+            causes.extend(local(app, instance, report, now));
             causes.extend(process(instance, report, now));
             causes.extend(spec_change(app, instance, report));
             let notes = report.notes.iter();
@@ -116,9 +122,12 @@ fn command(op: &OperationView, now: Now) -> Cause {
 }
 
 fn waiting(entry: &QueueView, now: Now) -> Cause {
+    let here = format!("environment {}", entry.environment);
     let what = match entry.waits_for.as_str() {
         "slot" => format!("a free slot in {}", entry.environment),
-        other => format!("its start in {other} to end"),
+        // A silent or draining environment takes no starts.
+        other if other == here => format!("{here} to take starts"),
+        other => format!("its start in {other} to end, as it starts in one environment after another"),
     };
     let eta = entry
         .eta_ms
@@ -137,11 +146,83 @@ fn waiting(entry: &QueueView, now: Now) -> Cause {
     }
 }
 
-fn silence(environment: &EnvironmentView, now: Now) -> Option<Cause> {
+/// For how long nothing was heard of an environment. The entry's own clock does not reach back beyond its start; from
+/// there on the time of day has to do.
+pub fn unheard_for(environment: &EnvironmentView, now: Now) -> Duration {
+    let by_day = Duration::from_millis(now.wall.0.saturating_sub(environment.heard_at.0));
+    now.mono.since(environment.heard).max(by_day)
+}
+
+/// Why an environment gets no starts; nothing if it gets them.
+fn presence(environment: &EnvironmentView, now: Now) -> Option<Cause> {
     let name = &environment.registration.environment;
-    let text = format!("environment {name} has been silent for {}", short_duration(now.mono.since(environment.heard)));
-    (environment.presence != crate::view::Presence::Available)
-        .then(|| Cause::new("environment", text).remedy(ReasonCode::EnvironmentSilent.remedy()))
+    let lasted = short_duration(unheard_for(environment, now));
+    let (text, remedy) = match environment.presence {
+        Presence::Available if environment.draining => (
+            format!("environment {name} is draining: it gets no new starts, what runs there runs on"),
+            format!("`nbsupervisor env undrain {name}` gives it starts again"),
+        ),
+        Presence::Available => return None,
+        Presence::Silent => {
+            (format!("environment {name} has been silent for {lasted}"), ReasonCode::EnvironmentSilent.remedy().into())
+        }
+        Presence::Unheard => (
+            format!("the entry has no Redis, and has not heard environment {name} for {lasted}"),
+            "bring Redis back; what runs there runs on".into(),
+        ),
+        Presence::Awaited => (
+            format!("environment {name} has not been heard since the entry started; before, {lasted} ago"),
+            "wait a moment, then look at its host and daemon".into(),
+        ),
+    };
+    Some(Cause::new("environment", text).remedy(remedy))
+}
+
+/// A place in an environment that is not known (any more).
+fn forgotten(app: &AppView, instance: &InstanceView) -> Cause {
+    let (name, place) = (&app.spec.name, &instance.environment);
+    Cause::new("environment", format!("there is no environment {place} that the entry knows")).remedy(format!(
+        "start its daemon, or take {name} out of it: `nbsupervisor app edit {name} --environment …` names those that stay"
+    ))
+}
+
+/// What should be in one environment, where that is other than for the app as a whole.
+fn part(app: &AppView, instance: &InstanceView) -> Option<Cause> {
+    let (name, place) = (&app.spec.name, &instance.environment);
+    if instance.leaving || app.removing || app.instances.len() < 2 {
+        return None;
+    }
+    match (app.intent.wants_running(), instance.intent) {
+        (true, Intent::Stop) => {
+            let text = format!("{place}: {name} should stay stopped there, and there alone");
+            let remedy = format!("`nbsupervisor app start {name} --environment {place}` starts it there");
+            Some(Cause::new("intent", text).remedy(remedy))
+        }
+        _ => None,
+    }
+}
+
+fn leaving(app: &AppView, instance: &InstanceView) -> Cause {
+    let (name, place) = (&app.spec.name, &instance.environment);
+    let text = format!(
+        "{place}: {name} is being taken away from there; it starts in no new environment before {place} has said that it is gone"
+    );
+    let remedy = format!("if {place} is gone for good, `nbsupervisor env forget {place}` ends the wait");
+    Cause::new("placement", text).remedy(remedy)
+}
+
+/// What somebody asked for on the host itself.
+fn local(app: &AppView, instance: &InstanceView, report: &InstanceReport, now: Now) -> Option<Cause> {
+    let local = report.local.as_ref()?;
+    let (name, place) = (&app.spec.name, &instance.environment);
+    let text = format!(
+        "{place}: `{}` by {} on that host itself, {}; it holds until a later command",
+        local.action.as_str(),
+        local.actor,
+        ago(local.at, now)
+    );
+    let remedy = format!("`nbsupervisor app start {name}` or `nbsupervisor app stop {name}` at the entry ends it");
+    Some(Cause::new("local", text).remedy(remedy))
 }
 
 /// The process: what it does now, why its last life ended, and what comes next.
@@ -301,6 +382,30 @@ mod tests {
         }
     }
 
+    fn environment(presence: Presence) -> EnvironmentView {
+        let registration = Registration {
+            environment: local(),
+            version: "0.1.0".into(),
+            boot: String::new(),
+            concurrent_starts: 2,
+            runtimes: BTreeMap::new(),
+            host: "host".into(),
+            url: None,
+            proxy_url: None,
+            capacity: None,
+        };
+        EnvironmentView {
+            registration: Arc::new(registration),
+            heard_at: Wall(59_000),
+            heard: Mono(Duration::from_secs(59)),
+            presence,
+            draining: false,
+            is_local: false,
+            proxy: None,
+            instances: 1,
+        }
+    }
+
     fn operation(seq: u64, action: ActionKind, status: OperationStatus) -> OperationView {
         OperationView {
             id: OperationId(u128::from(seq)),
@@ -326,7 +431,13 @@ mod tests {
         failed.reason = Some(Reason::new(ReasonCode::GaveUp, "exited with status 3, 5 times in 20s"));
         failed.restarts = 5;
         let app = app(Intent::Run, Some(failed), Status::Error);
-        let causes = explain(&app, &[operation(2, ActionKind::Start, OperationStatus::Failed)], &[], None, NOW);
+        let causes = explain(
+            &app,
+            &[operation(2, ActionKind::Start, OperationStatus::Failed)],
+            &[],
+            &[&environment(Presence::Available)],
+            NOW,
+        );
         assert_eq!(texts(&causes, "intent"), ["crm should run (`start` by root, 1m ago)"]);
         assert!(texts(&causes, "command")[0].ends_with("it failed 30s ago: exited with status 3"));
         let process = texts(&causes, "process");
@@ -339,7 +450,7 @@ mod tests {
     #[test]
     fn an_on_demand_app_waits_for_a_visitor() {
         let app = app(Intent::OnDemand { awake: false }, None, Status::Stopped);
-        let causes = explain(&app, &[], &[], None, NOW);
+        let causes = explain(&app, &[], &[], &[&environment(Presence::Available)], NOW);
         assert!(causes[0].text.contains("nobody has come yet (start mode on-first-visit)"), "{}", causes[0].text);
         assert!(causes[0].remedy.as_deref().is_some_and(|text| text.contains("/apps/crm/")));
         assert_eq!(causes.len(), 2);
@@ -357,7 +468,7 @@ mod tests {
             priority: Priority::Operator,
         };
         let app = app(Intent::Run, None, Status::Queued);
-        let causes = explain(&app, &[], &[entry], None, NOW);
+        let causes = explain(&app, &[], &[entry], &[&environment(Presence::Available)], NOW);
         let wanted =
             "it is at place 2 of the start queue of local, has waited for a free slot in local for 3s, about 8s to go";
         assert_eq!(texts(&causes, "queue"), [wanted]);
@@ -368,7 +479,13 @@ mod tests {
         let mut waiting = report(Phase::Backoff);
         waiting.reason = Some(Reason::new(ReasonCode::ExitStatus, "exited with status 1"));
         waiting.next_attempt = Some(Wall(104_000));
-        let causes = explain(&app(Intent::Run, Some(waiting), Status::Initializing), &[], &[], None, NOW);
+        let causes = explain(
+            &app(Intent::Run, Some(waiting), Status::Initializing),
+            &[],
+            &[],
+            &[&environment(Presence::Available)],
+            NOW,
+        );
         assert_eq!(texts(&causes, "process")[1], "local: the next automatic attempt is due in 4s");
     }
 
@@ -378,29 +495,9 @@ mod tests {
         starting.pid = Some(12);
         starting.progress = Some("load plugin [x], 12/77".into());
         starting.notes = vec!["memory_max is not enforced".into()];
-        let registration = Registration {
-            environment: local(),
-            version: "0.1.0".into(),
-            boot: String::new(),
-            concurrent_starts: 2,
-            runtimes: BTreeMap::new(),
-            host: "host".into(),
-            url: None,
-            proxy_url: None,
-            capacity: None,
-        };
-        let environment = EnvironmentView {
-            registration: Arc::new(registration),
-            heard_at: Wall(59_000),
-            heard: Mono(Duration::from_secs(59)),
-            presence: crate::view::Presence::Silent,
-            draining: false,
-            is_local: false,
-            proxy: None,
-            instances: 1,
-        };
+        let environment = environment(Presence::Silent);
         let app = app(Intent::Run, Some(starting), Status::Unknown);
-        let causes = explain(&app, &[], &[], Some(&environment), NOW);
+        let causes = explain(&app, &[], &[], &[&environment], NOW);
         assert_eq!(texts(&causes, "environment"), ["environment local has been silent for 41s"]);
         assert_eq!(texts(&causes, "probe"), ["local: the app says: load plugin [x], 12/77"]);
         assert_eq!(texts(&causes, "note"), ["local: memory_max is not enforced"]);
@@ -414,8 +511,90 @@ mod tests {
             operation(3, ActionKind::Update, OperationStatus::Done),
             operation(2, ActionKind::Stop, OperationStatus::Done),
         ];
-        let causes = explain(&app(Intent::Stop, None, Status::Stopped), &operations, &[], None, NOW);
+        let causes = explain(
+            &app(Intent::Stop, None, Status::Stopped),
+            &operations,
+            &[],
+            &[&environment(Presence::Available)],
+            NOW,
+        );
         assert!(causes[0].text.contains("`stop` by root"), "{}", causes[0].text);
         assert!(causes[1].text.contains("`update`"), "{}", causes[1].text);
+    }
+
+    fn remedies(causes: &[Cause], topic: &str) -> Vec<String> {
+        causes.iter().filter(|cause| cause.topic == topic).filter_map(|cause| cause.remedy.clone()).collect()
+    }
+
+    #[test]
+    fn an_environment_that_gets_no_starts_is_told_with_its_reason() {
+        let app = app(Intent::Run, None, Status::Unknown);
+        let told = |environment: &EnvironmentView| {
+            let causes = explain(&app, &[], &[], &[environment], NOW);
+            (texts(&causes, "environment").join(""), remedies(&causes, "environment").join(""))
+        };
+        let table = [
+            (Presence::Silent, "silent for 41s", "check the host"),
+            (Presence::Unheard, "the entry has no Redis", "bring Redis back"),
+            (Presence::Awaited, "not been heard since the entry started", "look at its host"),
+        ];
+        for (presence, text, remedy) in table {
+            let told = told(&environment(presence));
+            assert!(told.0.contains(text) && told.1.contains(remedy), "{told:?}");
+        }
+        assert_eq!(told(&environment(Presence::Available)).0, "");
+        let draining = told(&EnvironmentView { draining: true, ..environment(Presence::Available) });
+        assert!(draining.0.contains("draining") && draining.1.contains("env undrain local"), "{draining:?}");
+        let causes = explain(&app, &[], &[], &[], NOW);
+        assert_eq!(texts(&causes, "environment"), ["there is no environment local that the entry knows"]);
+    }
+
+    #[test]
+    fn silence_from_before_the_entry_started_counts() {
+        let environment = EnvironmentView { heard_at: Wall(0), ..environment(Presence::Silent) };
+        assert_eq!(unheard_for(&environment, NOW), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn a_local_word_a_leaving_place_and_a_part_are_told() {
+        let mut stopped = report(Phase::Stopped);
+        let (action, actor) = (crate::order::LocalAction::Stop, "ann".to_string());
+        stopped.local = Some(crate::order::LocalOverride { action, actor, at: Wall(90_000) });
+        let mut app = app(Intent::Run, Some(stopped), Status::Stopped);
+        let mut other = app.instances[0].clone();
+        other.environment = EnvironmentName::parse("env_b").unwrap();
+        (other.report, other.intent) = (None, Intent::Stop);
+        let mut third = other.clone();
+        third.environment = EnvironmentName::parse("env_c").unwrap();
+        third.leaving = true;
+        app.instances.extend([other, third]);
+        let causes = explain(&app, &[], &[], &[&environment(Presence::Available)], NOW);
+        let local = "local: `stop` by ann on that host itself, 10s ago; it holds until a later command";
+        assert_eq!(texts(&causes, "local"), [local]);
+        assert_eq!(texts(&causes, "intent")[1], "env_b: crm should stay stopped there, and there alone");
+        assert!(remedies(&causes, "placement")[0].contains("env forget env_c"));
+    }
+
+    #[test]
+    fn a_queued_app_says_which_environment_it_waits_for() {
+        let entry = |waits_for: &str| QueueView {
+            app: crm(),
+            environment: local(),
+            position: 1,
+            waits_for: waits_for.into(),
+            since: Wall(97_000),
+            eta_ms: None,
+            priority: Priority::Operator,
+        };
+        let app = app(Intent::Run, None, Status::Queued);
+        let told = |waits_for| {
+            texts(&explain(&app, &[], &[entry(waits_for)], &[&environment(Presence::Available)], NOW), "queue").join("")
+        };
+        assert!(told("env_a").contains("its start in env_a to end"), "{}", told("env_a"));
+        assert!(
+            told("environment local").contains("for environment local to take starts"),
+            "{}",
+            told("environment local")
+        );
     }
 }

@@ -1,9 +1,11 @@
 //! Whether a request goes on to its app, waits for it, wakes it, or is answered here.
 //!
 //! A browser that navigates never hangs: it gets a page that continues by itself. Other clients cannot show a page and
-//! wait. Health checkers and bots neither wake an app nor wait for one. Deliberately absent: the choice among several
-//! environments; the first instance that can serve does.
+//! wait. Health checkers and bots neither wake an app nor wait for one. An instance in another environment is judged by
+//! that environment's gateway as soon as it may run: what the entry knows of it is old news. Deliberately absent: which of
+//! several environments it is (`choice`).
 
+use crate::choice::{self, Choice, Road, Roads, Wish};
 use crate::intent::Intent;
 use crate::launch::Address;
 use crate::limits;
@@ -21,6 +23,8 @@ pub enum Visitor {
     Upgrade,
     /// A health checker or bot.
     Bot,
+    /// The entry's gateway, for a visitor of whom only that one knows what it is.
+    Relayed,
 }
 
 /// The gateway's own answers. `as_str` is part of the public contract; most are NocoBase's.
@@ -56,6 +60,10 @@ pub enum Code {
     RequestTimeout,
     /// `CONNECT`: this is no forward proxy.
     MethodNotAllowed,
+    /// Several environments serve the app, and the visitor must say which.
+    EnvironmentRequired,
+    /// It claims to come from the entry's gateway and does not.
+    HopRefused,
 }
 
 impl Code {
@@ -77,6 +85,8 @@ impl Code {
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::EnvironmentRequired => "ENVIRONMENT_REQUIRED",
+            Self::HopRefused => "HOP_REFUSED",
         }
     }
 
@@ -88,6 +98,8 @@ impl Code {
             Self::UpstreamTimeout => 504,
             Self::RequestTimeout => 408,
             Self::MethodNotAllowed => 405,
+            Self::EnvironmentRequired => 400,
+            Self::HopRefused => 403,
             _ => 503,
         }
     }
@@ -129,6 +141,10 @@ impl Code {
             Self::UpstreamTimeout => format!("application {app} did not answer in time"),
             Self::RequestTimeout => "the request was not sent in time".into(),
             Self::MethodNotAllowed => "this gateway opens no tunnels to other hosts".into(),
+            Self::EnvironmentRequired => {
+                format!("application {app} is served by several environments: name one")
+            }
+            Self::HopRefused => "this request does not come from the entry's gateway".into(),
         }
     }
 }
@@ -145,6 +161,15 @@ pub enum Decision<'a> {
         /// Without the prefix.
         strip: bool,
     },
+    /// It goes on to the gateway of another environment.
+    Relay {
+        /// For this instance.
+        instance: &'a InstanceView,
+    },
+    /// The visitor must name an environment.
+    Choose,
+    /// It names an environment that does not serve this app.
+    Elsewhere,
     /// It waits until this decision changes or its time is over; then the code is its answer.
     Hold {
         /// Whether the app must be woken.
@@ -163,37 +188,56 @@ pub enum Decision<'a> {
     Refuse(Code),
 }
 
-/// The instance that visitors meet: one that can serve them, else the one that tells most about the app.
-pub fn instance(app: &AppView) -> Option<&InstanceView> {
-    let serves = |instance: &&InstanceView| {
-        app.spec.placements.get(&instance.environment).is_none_or(|placement| placement.serve)
-    };
-    let mut serving = app.instances.iter().filter(serves);
-    let first = serving.next()?;
-    if first.target().is_some() {
-        return Some(first);
+/// The instance that is meant, if one is.
+pub fn instance<'a>(app: &'a AppView, wish: &Wish, roads: &impl Roads) -> Option<&'a InstanceView> {
+    match choice::choose(app, wish, roads) {
+        Choice::One(instance) => Some(instance),
+        Choice::Nobody | Choice::Ask | Choice::Elsewhere => None,
     }
-    let status = Status::summary(std::iter::once(first.status).chain(serving.clone().map(|i| i.status)));
-    let rest = || std::iter::once(first).chain(app.instances.iter().filter(serves));
-    rest().find(|i| i.target().is_some()).or_else(|| rest().find(|i| i.status == status)).or(Some(first))
 }
 
 /// Decides. `held`: how many requests wait for this app already.
-pub fn decide(app: Option<&AppView>, visitor: Visitor, held: usize) -> Decision<'_> {
+pub fn decide<'a>(
+    app: Option<&'a AppView>,
+    wish: &Wish,
+    roads: &impl Roads,
+    visitor: Visitor,
+    held: usize,
+) -> Decision<'a> {
     let Some(app) = app else {
         return Decision::Refuse(Code::AppNotFound);
     };
-    let instance = instance(app);
-    if let Some((instance, (address, strip))) = instance.and_then(|i| Some((i, i.target()?))) {
-        return Decision::Proceed { instance, address, strip };
-    }
-    let status = instance.map_or(app.status, |instance| instance.status);
+    let status = match choice::choose(app, wish, roads) {
+        Choice::Ask => return Decision::Choose,
+        Choice::Elsewhere => return Decision::Elsewhere,
+        Choice::Nobody => app.status,
+        Choice::One(instance) => match at_once(instance, roads) {
+            Some(decision) => return decision,
+            None => instance.status,
+        },
+    };
     match waiting(app, status) {
         Err(code) => Decision::Refuse(code),
         Ok((_, code)) if visitor == Visitor::Bot => Decision::Refuse(code),
+        // Who wakes is for the entry to say.
+        Ok((true, code)) if visitor == Visitor::Relayed => Decision::Refuse(code),
         Ok((wake, code)) if visitor == Visitor::Browser => Decision::Page { wake, code },
         Ok(_) if held >= limits::HELD_PER_APP_MAX => Decision::Refuse(Code::HoldFull),
         Ok((wake, code)) => Decision::Hold { wake, code },
+    }
+}
+
+/// What happens at once, whoever asks.
+fn at_once<'a>(instance: &'a InstanceView, roads: &impl Roads) -> Option<Decision<'a>> {
+    let may_run = matches!(instance.status, Status::Running | Status::Unknown);
+    match roads.road(&instance.environment) {
+        Road::Here { .. } => {
+            let (address, strip) = instance.target()?;
+            Some(Decision::Proceed { instance, address, strip })
+        }
+        _ if !may_run => None,
+        Road::There { .. } => Some(Decision::Relay { instance }),
+        Road::Resting | Road::Unknown => Some(Decision::Refuse(Code::AppEnvironmentUnavailable)),
     }
 }
 
@@ -220,9 +264,9 @@ fn waiting(app: &AppView, status: Status) -> Result<(bool, Code), Code> {
 }
 
 /// What a code means for this app now, with the app's own words where it has some.
-pub fn sentence(code: Code, name: &str, app: Option<&AppView>) -> String {
+pub fn sentence(code: Code, name: &str, instance: Option<&InstanceView>) -> String {
     let mut text = code.sentence(name);
-    let Some(instance) = app.and_then(instance) else {
+    let Some(instance) = instance else {
         return text;
     };
     let more = match code {
@@ -243,19 +287,20 @@ pub fn progress(instance: &InstanceView) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::choice::AllHere;
     use crate::id::{Generation, Run, Seq};
     use crate::name::{AppId, EnvironmentName, RuntimeName};
     use crate::order::InstanceReport;
     use crate::phase::Phase;
     use crate::reason::{Reason, ReasonCode};
     use crate::recipe::Adapter;
-    use crate::spec::{AppSpec, Placement};
+    use crate::spec::AppSpec;
     use crate::time::{Mono, Wall};
     use std::sync::Arc;
 
-    fn report(app: &AppId) -> InstanceReport {
+    pub(crate) fn report(app: &AppId) -> InstanceReport {
         InstanceReport {
             app: app.clone(),
             intent_seq: Seq(1),
@@ -279,7 +324,7 @@ mod tests {
         }
     }
 
-    fn app(status: Status, intent: Intent) -> AppView {
+    pub(crate) fn app(status: Status, intent: Intent) -> AppView {
         let name = AppId::parse("crm").unwrap();
         let environment = EnvironmentName::parse("local").unwrap();
         let spec = AppSpec::minimal(name.clone(), RuntimeName::parse("node").unwrap(), environment.clone());
@@ -303,6 +348,22 @@ mod tests {
             created_at: Wall(0),
             instances: vec![instance],
             last_operation: None,
+        }
+    }
+
+    fn decide(app: Option<&AppView>, visitor: Visitor, held: usize) -> Decision<'_> {
+        super::decide(app, &Wish::default(), &AllHere, visitor, held)
+    }
+
+    /// Whoever asks for another environment than this one must be sent there.
+    struct Abroad(Road);
+
+    impl Roads for Abroad {
+        fn road(&self, _: &EnvironmentName) -> Road {
+            self.0
+        }
+        fn spin(&self) -> usize {
+            0
         }
     }
 
@@ -375,25 +436,58 @@ mod tests {
     }
 
     #[test]
-    fn the_instance_that_can_serve_is_chosen() {
-        let mut wide = app(Status::Error, Intent::Run);
-        let mut second = app(Status::Running, Intent::Run).instances.remove(0);
+    fn the_environments_own_gateway_judges_what_may_run() {
+        let there = Road::There { in_flight: 0, draining: false };
+        for &status in Status::ALL {
+            let app = app(status, Intent::Run);
+            let decide = |road| super::decide(Some(&app), &Wish::default(), &Abroad(road), Visitor::Client, 0);
+            let refused = Decision::Refuse(Code::AppEnvironmentUnavailable);
+            if matches!(status, Status::Running | Status::Unknown) {
+                assert_eq!(decide(there), Decision::Relay { instance: &app.instances[0] });
+                assert_eq!((decide(Road::Resting), decide(Road::Unknown)), (refused, refused));
+            } else {
+                let local = super::decide(Some(&app), &Wish::default(), &AllHere, Visitor::Client, 0);
+                assert_eq!((decide(there), decide(Road::Resting)), (local, local), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_relayed_request_wakes_nothing_and_gets_no_page() {
+        let decide = |app: &AppView| match decide(Some(app), Visitor::Relayed, 0) {
+            Decision::Hold { wake: false, code } => Ok(code),
+            Decision::Refuse(code) => Err(code),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(decide(&app(Status::Stopped, Intent::OnDemand { awake: false })), Err(Code::AppStopped));
+        assert_eq!(decide(&app(Status::Stopped, Intent::Stop)), Err(Code::AppStopped));
+        assert_eq!(decide(&app(Status::Initializing, Intent::Run)), Ok(Code::AppInitializing));
+    }
+
+    #[test]
+    fn several_environments_must_be_chosen_from() {
+        let mut wide = app(Status::Running, Intent::Run);
+        let mut second = wide.instances[0].clone();
         second.environment = EnvironmentName::parse("env_b").unwrap();
         wide.instances.push(second);
-        assert!(matches!(decide(Some(&wide), Visitor::Client, 0), Decision::Proceed { .. }));
-        let mut spec = (*wide.spec).clone();
-        let jobs_only = Placement { serve: false, ..Placement::default() };
-        spec.placements.insert(EnvironmentName::parse("env_b").unwrap(), jobs_only);
-        wide.spec = Arc::new(spec);
-        assert_eq!(decide(Some(&wide), Visitor::Client, 0), Decision::Refuse(Code::AppError));
+        let decide = |named: Option<&str>| {
+            let wish = Wish { named: named.map(Into::into), remembered: None };
+            super::decide(Some(&wide), &wish, &AllHere, Visitor::Client, 0)
+        };
+        assert_eq!(decide(None), Decision::Choose);
+        assert_eq!(decide(Some("env_c")), Decision::Elsewhere);
+        assert!(matches!(decide(Some("env_b")), Decision::Proceed { .. }));
     }
 
     #[test]
     fn the_sentence_carries_the_apps_own_words() {
         let starting = app(Status::Initializing, Intent::Run);
-        let text = sentence(Code::AppInitializing, "crm", Some(&starting));
+        let text = sentence(Code::AppInitializing, "crm", starting.instances.first());
         assert_eq!(text, "application crm is initializing: load plugin [x], 12/77");
         let failed = app(Status::Error, Intent::Run);
-        assert_eq!(sentence(Code::AppError, "crm", Some(&failed)), "application crm failed: exited with status 3");
+        assert_eq!(
+            sentence(Code::AppError, "crm", failed.instances.first()),
+            "application crm failed: exited with status 3"
+        );
     }
 }

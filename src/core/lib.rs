@@ -2,7 +2,7 @@
 //!
 //! Reading order: names and quantities, then what an app is (`spec`, `recipe`, `launch`), what is asked and answered
 //! (`intent`, `command`, `order`, `observation`), then the brains (`restart`, `instance`, `environment`, `admission`,
-//! `ledger`, `fleet`), then what visitors meet (`route`, `gate`) and what readers see (`view`, `explain`).
+//! `ledger`, `fleet`), then what visitors meet (`route`, `choice`, `gate`) and what readers see (`view`, `explain`).
 //!
 //! Invariant: no async, no clock, no I/O, no serialisation, no log. `now`, random bits and outcomes come in as arguments.
 
@@ -34,6 +34,8 @@ pub mod observation;
 pub mod effect;
 pub mod record;
 
+pub mod rename;
+
 pub mod port_book;
 pub mod instance;
 pub mod environment;
@@ -44,6 +46,7 @@ pub mod ledger;
 pub mod fleet;
 
 pub mod route;
+pub mod choice;
 pub mod gate;
 pub mod view;
 pub mod explain;

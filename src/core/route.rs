@@ -2,10 +2,12 @@
 //!
 //! The target is cut, never decoded and never written anew: what is not a selector reaches the app byte for byte, be it
 //! `%2e`, `//` or `..`. An app ID is compared as it stands, so `%63rm` is nobody's. Deliberately absent: whether the app
-//! exists (the caller looks it up), domains, shared paths and the choice among environments.
+//! exists (the caller looks it up), domains, shared paths and the choice among environments (`choice`; what names one is a
+//! selector too, and goes like the others).
 
 use std::borrow::Cow;
 
+use crate::choice;
 use crate::name::AppId;
 
 /// What a request's head says about the app it wants.
@@ -59,7 +61,7 @@ pub struct Selection<'a> {
     /// Bytes of `path` that are the prefix (`/apps/<app>`) or precede the app's own part (`/api/__app/<app>`).
     cut: usize,
     query: Option<&'a str>,
-    query_names_app: bool,
+    query_selects: bool,
 }
 
 const APPS: &str = "/apps/";
@@ -75,7 +77,7 @@ pub fn route<'a>(head: &Head<'a>) -> Route<'a> {
     };
     let named = query.and_then(app_name);
     let select = |app, how, cut| {
-        Route::App(Selection { app, how, path, cut, query, query_names_app: query.is_some_and(has_app_name) })
+        Route::App(Selection { app, how, path, cut, query, query_selects: query.is_some_and(has_selector) })
     };
     if let Some((app, rest)) = path.strip_prefix(APPS).and_then(segment) {
         return match rest {
@@ -98,7 +100,27 @@ pub fn route<'a>(head: &Head<'a>) -> Route<'a> {
     }
 }
 
+/// The environment that a target names.
+pub fn environment(target: &str) -> Option<&str> {
+    value(target.split_once('?')?.1, choice::QUERY)
+}
+
 impl<'a> Selection<'a> {
+    /// What goes on to an app that somebody has named who need not guess: the target loses what selects this app.
+    pub fn named(app: &'a str, target: &'a str) -> Self {
+        match route(&Head { target, host: None, x_app: Some(app) }) {
+            Route::App(selection) if selection.app == app => selection,
+            _ => {
+                let (path, query) = match target.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (target, None),
+                };
+                let query_selects = query.is_some_and(has_selector);
+                Self { app, how: How::Header, path, cut: 0, query, query_selects }
+            }
+        }
+    }
+
     /// The prefix that `target(true)` takes off.
     pub fn prefix(&self) -> Option<&'a str> {
         (self.how == How::Path).then(|| &self.path[..self.cut])
@@ -114,8 +136,8 @@ impl<'a> Selection<'a> {
             How::ApiPath => (API, &self.path[self.cut..]),
             How::Path | How::Query | How::Header => ("", self.path),
         };
-        let query = self.query.map(|query| match self.query_names_app {
-            true => without_app_name(query),
+        let query = self.query.map(|query| match self.query_selects {
+            true => without_selectors(query),
             false => Some(Cow::Borrowed(query)),
         });
         match (head, query) {
@@ -127,7 +149,7 @@ impl<'a> Selection<'a> {
 
     /// Whether `target(strip)` is the target as the client wrote it.
     pub fn is_untouched(&self, strip: bool) -> bool {
-        !self.query_names_app
+        !self.query_selects
             && match self.how {
                 How::Path => !strip,
                 How::ApiPath => false,
@@ -142,26 +164,32 @@ fn segment(path: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| path.split_at(end))
 }
 
-fn is_app_name(pair: &str) -> bool {
-    pair.strip_prefix(APP_NAME).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+fn is_selector(pair: &str) -> bool {
+    let is = |name| pair.strip_prefix(name).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('='));
+    pair.starts_with("__") && (is(APP_NAME) || is(choice::QUERY))
 }
 
-fn has_app_name(query: &str) -> bool {
-    query.contains(APP_NAME) && query.split('&').any(is_app_name)
+fn has_selector(query: &str) -> bool {
+    query.contains("__") && query.split('&').any(is_selector)
 }
 
 /// The first app that the query names.
 fn app_name(query: &str) -> Option<&str> {
-    if !query.contains(APP_NAME) {
+    value(query, APP_NAME)
+}
+
+/// The first value of a parameter that is not empty.
+fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    if !query.contains(name) {
         return None;
     }
-    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix(APP_NAME)?.strip_prefix('='));
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     values.find(|value| !value.is_empty())
 }
 
-/// The query without the pairs that name an app; none if no pair is left.
-fn without_app_name(query: &str) -> Option<Cow<'_, str>> {
-    let mut rest = query.split('&').filter(|pair| !is_app_name(pair));
+/// The query without the pairs that name an app or an environment; none if no pair is left.
+fn without_selectors(query: &str) -> Option<Cow<'_, str>> {
+    let mut rest = query.split('&').filter(|pair| !is_selector(pair));
     let mut kept = rest.next()?.to_string();
     for pair in rest {
         kept.push('&');
@@ -226,6 +254,37 @@ mod tests {
     }
 
     #[test]
+    fn what_names_an_environment_goes_too() {
+        for (target, named, kept) in [
+            ("/apps/crm/?__environment=b", Some("b"), "/apps/crm/"),
+            ("/apps/crm/?a&__environment=b&__environment=c&__appName=d", Some("b"), "/apps/crm/?a"),
+            ("/apps/crm/?__environment", None, "/apps/crm/"),
+            ("/apps/crm/?x__environment=b&__environments=c", None, "/apps/crm/?x__environment=b&__environments=c"),
+            ("/apps/crm/__environment=b", None, "/apps/crm/__environment=b"),
+        ] {
+            assert_eq!(environment(target), named, "{target}");
+            assert_eq!(selection(target).target(false), kept, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_named_app_is_not_guessed() {
+        for (target, how, stripped) in [
+            ("/apps/crm/x?y", How::Path, "/x?y"),
+            ("/api/__app/crm/x", How::ApiPath, "/api/x"),
+            ("/x?__appName=crm&y", How::Query, "/x?y"),
+            ("/x?__appName=erp&y", How::Header, "/x?y"),
+            ("/apps/erp/x", How::Header, "/apps/erp/x"),
+            ("/apps/crm", How::Header, "/apps/crm"),
+            ("*", How::Header, "*"),
+        ] {
+            let selection = Selection::named("crm", target);
+            assert_eq!((selection.app, selection.how), ("crm", how), "{target}");
+            assert_eq!(selection.target(true), stripped, "{target}");
+        }
+    }
+
+    #[test]
     fn nothing_names_an_app() {
         for target in
             ["/", "", "*", "/apps", "/apps/", "/apps//", "/appsx/crm/", "/api/__app/", "/?x=__appName", "//apps/a/"]
@@ -256,7 +315,7 @@ mod tests {
 
         #[test]
         fn a_path_is_cut_and_nothing_else(app in "[a-z][a-z0-9_-]{0,20}", rest in "/[!->@-~]{0,40}", query in "[!-~]{0,30}") {
-            prop_assume!(!query.contains(APP_NAME));
+            prop_assume!(!query.contains("__"));
             let target = format!("/apps/{app}{rest}?{query}");
             let selection = selection(&target);
             prop_assert_eq!(selection.target(true), format!("{rest}?{query}"));

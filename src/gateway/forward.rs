@@ -1,4 +1,4 @@
-//! A request's way to its app and the answer's way back.
+//! A request's way to its app, or to the gateway in front of it, and the answer's way back.
 
 use std::io;
 use std::pin::pin;
@@ -7,32 +7,24 @@ use std::task::{Context, Poll, Waker};
 
 use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, Response, Version};
-use nbs_core::launch::Address;
-use nbs_core::name::AppId;
-use nbs_core::view::InstanceView;
 
 use super::body::{Answer, Forwarded, Upload};
 use super::headers;
 use super::outcome::Failure;
-use super::pool::{Link, Target};
+use super::pool::{Link, Target, To};
 use super::retry::Missed;
 use super::serve::{Turn, Visit};
+use super::ways;
 
-/// Sends a request to an app. The head is the app's already.
+/// Sends a request. The head is the app's already, or the other gateway's.
 ///
 /// A kept connection may turn out to be closed. Then the request goes over a fresh one: if nothing of it was written, or
 /// if it has no body and asking twice is the same as asking once.
 ///
 /// # Errors
 /// There is no answer; the failure says why.
-pub async fn forward(
-    turn: Turn,
-    app: &AppId,
-    instance: &InstanceView,
-    address: &Address,
-    mut request: Request<Upload>,
-) -> Result<Response<Answer>, Box<Missed>> {
-    let (target, kept) = turn.visit().gateway.pool.take(app, instance, address);
+pub async fn forward(turn: Turn, to: To<'_>, mut request: Request<Upload>) -> Result<Response<Answer>, Box<Missed>> {
+    let (target, kept) = turn.visit().gateway.pool.take(to);
     let mut written = false;
     if let Some(mut link) = kept {
         let spare = repeatable(&request).then(|| copy(&request));
@@ -41,7 +33,9 @@ pub async fn forward(
             Err(Failure::Unsent(back)) => request = *back,
             Err(failure) => match spare.filter(|_| matches!(failure, Failure::Closed)) {
                 Some(spare) => (request, written) = (spare, true),
-                None => return Err(Box::new(Missed { failure, turn, target, again: None, written: true })),
+                None => {
+                    return Err(Box::new(Missed { failure, turn, target, again: None, written: true, kept: true }));
+                }
             },
         }
     }
@@ -49,7 +43,7 @@ pub async fn forward(
         Ok((response, link, upload_done)) => Ok(answer(response, link, upload_done, turn)),
         Err((failure, again)) => {
             written |= matches!(failure, Failure::Closed);
-            Err(Box::new(Missed { failure, turn, target, again: again.map(|again| *again), written }))
+            Err(Box::new(Missed { failure, turn, target, again: again.map(|again| *again), written, kept: false }))
         }
     }
 }
@@ -67,10 +61,14 @@ pub async fn fresh(
     request: Request<Upload>,
     visit: &Visit,
 ) -> Result<(Response<Incoming>, Box<Link>, bool), Failed> {
-    let mut link = match tokio::time::timeout(visit.gateway.options.connect_timeout, Link::open(target)).await {
+    let limit = visit.gateway.options.connect_timeout;
+    let abroad = matches!(**target, Target::There(_));
+    let limit = if abroad { limit.min(ways::CONNECT) } else { limit };
+    let mut link = match tokio::time::timeout(limit, Link::open(target)).await {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => return Err((Failure::Connect(error), Some(Box::new(request)))),
-        Err(_) => return Err((Failure::ConnectTimeout, None)),
+        // An app of this host that takes no connection in time would not take the next one either.
+        Err(_) => return Err((Failure::ConnectTimeout, abroad.then(|| Box::new(request)))),
     };
     let spare = safe(&request).then(|| Box::new(copy(&request)));
     match exchange(&mut link, request, visit).await {

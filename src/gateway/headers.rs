@@ -10,6 +10,9 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::choose::X_APP_ENVIRONMENT;
+use super::hop;
+
 const X_APP: HeaderName = HeaderName::from_static("x-app");
 const X_HOSTNAME: HeaderName = HeaderName::from_static("x-hostname");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -17,7 +20,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// What the app's paths were cut by.
+pub const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// Names a request in logs on both sides.
@@ -104,17 +108,13 @@ pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::UPGRADE, protocol);
 }
 
-/// Turns a client's headers into the app's, hop-by-hop ones aside. `fresh_id` makes a request ID when one is needed.
-pub fn to_app(
-    headers: &mut HeaderMap,
-    uri: &Uri,
-    peer: &Peer,
-    prefix: Option<&str>,
-    fresh_id: impl FnOnce() -> HeaderValue,
-) {
-    headers.remove(X_APP);
-    headers.remove(header::EXPECT);
-    if !peer.trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
+/// Turns a client's headers into the app's, hop-by-hop ones aside. `relayed`: the entry's gateway sent them, whose word
+/// counts. `fresh_id` makes a request ID when one is needed.
+pub fn to_app(headers: &mut HeaderMap, uri: &Uri, peer: &Peer, relayed: bool, fresh_id: impl FnOnce() -> HeaderValue) {
+    for name in [X_APP, X_APP_ENVIRONMENT, hop::HOP, hop::FROM, header::EXPECT] {
+        headers.remove(name);
+    }
+    if !relayed && !peer.trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in CLAIMS {
             headers.remove(name);
         }
@@ -139,11 +139,15 @@ pub fn to_app(
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
     headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if let Some(prefix) = prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()) {
-        append(headers, FORWARDED_PREFIX, &prefix, "");
-    }
     if headers.get(REQUEST_ID).is_none_or(|id| id.len() > 128) {
         headers.insert(REQUEST_ID, fresh_id());
+    }
+}
+
+/// Tells the app what its paths were cut by: after what it was told before this gateway.
+pub fn set_prefix(headers: &mut HeaderMap, prefix: &str) {
+    if let Ok(prefix) = HeaderValue::from_str(prefix) {
+        append(headers, FORWARDED_PREFIX, &prefix, "");
     }
 }
 
@@ -244,8 +248,12 @@ mod tests {
             ("x-hostname", "other"),
             ("x-request-id", "planted"),
             ("x-app", "crm"),
+            ("x-app-environment", "env_a"),
+            ("x-nbs-hop", "v1 crm"),
+            ("x-nbs-from", "me"),
         ]);
-        to_app(&mut headers, &Uri::from_static("/"), &peer, Some("/apps/crm"), id);
+        to_app(&mut headers, &Uri::from_static("/"), &peer, false, id);
+        set_prefix(&mut headers, "/apps/crm");
         let wanted = map(&[
             ("host", "example.com"),
             ("x-forwarded-for", "9.9.9.9"),
@@ -270,7 +278,8 @@ mod tests {
             ("forwarded", "for=1.1.1.1"),
             ("x-request-id", "theirs"),
         ]);
-        to_app(&mut headers, &Uri::from_static("http://other:81/x"), &peer, Some("/apps/crm"), id);
+        to_app(&mut headers, &Uri::from_static("http://other:81/x"), &peer, false, id);
+        set_prefix(&mut headers, "/apps/crm");
         let wanted = map(&[
             ("host", "other:81"),
             ("x-forwarded-for", "1.1.1.1, ::1"),

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use nbs_core::gate::{self, Decision, Visitor};
 use nbs_core::name::AppId;
 use nbs_core::view::{AppView, QueueView};
 
@@ -88,23 +87,28 @@ impl Holds {
     }
 
     /// Waits until the app serves, will not serve, or it is `until` (asked again and again, for a drain brings it forward).
-    pub async fn wait(&self, app: &AppId, visitor: Visitor, until: impl Fn() -> Instant) -> Ended {
+    /// `waits`: whether an app is still to be waited for, and then whether it must be woken.
+    pub async fn wait(
+        &self,
+        app: &AppId,
+        waits: impl Fn(Option<&AppView>) -> Option<bool>,
+        until: impl Fn() -> Instant,
+    ) -> Ended {
         let Some(_place) = self.place(app) else {
             return Ended::Full;
         };
         loop {
             let left = until().saturating_duration_since(Instant::now());
-            let waits = |view: Option<&AppView>| matches!(gate::decide(view, visitor, 0), Decision::Hold { .. });
             let leaving = self.leaving.is_cancelled();
             let view = tokio::select! {
-                view = self.entry.wait_app(app, left.min(ASK_AGAIN), |view| !waits(view)) => view,
+                view = self.entry.wait_app(app, left.min(ASK_AGAIN), |view| waits(view).is_none()) => view,
                 () = self.leaving.cancelled(), if !leaving => continue,
             };
-            match gate::decide(view.as_deref(), visitor, 0) {
-                Decision::Hold { .. } if until() <= Instant::now() => return Ended::TimeOver(view),
-                Decision::Hold { wake: true, .. } => self.wake(app),
-                Decision::Hold { .. } => {}
-                _ => return Ended::Moved,
+            match waits(view.as_deref()) {
+                Some(_) if until() <= Instant::now() => return Ended::TimeOver(view),
+                Some(true) => self.wake(app),
+                Some(false) => {}
+                None => return Ended::Moved,
             }
         }
     }

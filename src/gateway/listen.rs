@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,11 +34,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Has the kernel find out about peers that vanished: a tunnel may be silent for ever, so nothing here would. Accepted
 /// sockets inherit it from the listener. Not every system can; without it vanished peers stay until they write.
-pub fn watch_peers(listener: &TcpListener) {
-    let _ = sockopt::set_socket_keepalive(listener, true);
-    let _ = sockopt::set_tcp_keepidle(listener, KEEPALIVE_IDLE);
-    let _ = sockopt::set_tcp_keepintvl(listener, KEEPALIVE_INTERVAL);
-    let _ = sockopt::set_tcp_keepcnt(listener, 4);
+pub fn watch_peers(socket: &impl AsFd) {
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE);
+    let _ = sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL);
+    let _ = sockopt::set_tcp_keepcnt(socket, 4);
 }
 
 /// Accepts until `until` is cancelled.

@@ -1,23 +1,27 @@
-//! The gateway: brings visitors to apps.
+//! The gateway: brings visitors to apps, and to the gateways of other environments.
 //!
 //! It reads the entry's snapshots and asks it for one thing only, to wake an app; no request waits for the entry's loop.
 //! Reading order: `serve` is the story of a request; `listen` and `drain` the life of a connection and of the gateway.
 //! Deliberately absent: TLS, caching, compression, rewriting of bodies, and any knowledge of how apps are run.
 
 mod body;
+mod choose;
 mod drain;
 mod forward;
 mod guests;
 mod headers;
 mod hold;
+mod hop;
 mod listen;
 mod outcome;
 mod page;
 mod pool;
+mod reach;
 mod retry;
 mod serve;
 mod stream;
 mod upgrade;
+mod ways;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,18 +29,22 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use drain::Drained;
+pub use hop::{HopKeys, HopReceiver, HopSender, Hops};
 use nbs_core::name::AppId;
 use nbs_core::network::Network;
 
 use crate::entry::EntryHandle;
+use crate::ports::News;
 use guests::Guests;
 use hold::Holds;
 use outcome::{Complaints, Failure};
 use pool::Pool;
+use ways::Ways;
 
 /// The gateway's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +147,8 @@ struct Inner {
     options: Options,
     guests: Arc<Guests>,
     pool: Pool,
+    ways: Ways,
+    receiver: Option<HopReceiver>,
     holds: Holds,
     counters: Counters,
     complaints: Complaints,
@@ -160,6 +170,7 @@ impl Inner {
         self.pool.sweep();
         self.holds.sweep();
         self.complaints.sweep();
+        self.ways.sweep(&self.entry.view());
     }
 
     fn count_failure(&self, app: &AppId, failure: &Failure) {
@@ -179,8 +190,14 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway to the apps that an entry shows.
-    pub fn new(entry: EntryHandle, mut options: Options) -> Self {
+    /// A gateway to the apps of one host, which knows no other.
+    pub fn new(entry: EntryHandle, options: Options) -> Self {
+        Self::in_fleet(entry, options, Hops::default())
+    }
+
+    /// A gateway that sends visitors to other environments, or that believes the one that does.
+    pub fn in_fleet(entry: EntryHandle, mut options: Options, hops: Hops) -> Self {
+        let nonce = RandomState::new().build_hasher().finish();
         options.bots.iter_mut().for_each(|bot| bot.make_ascii_lowercase());
         let leaving = CancellationToken::new();
         let inner = Inner {
@@ -189,10 +206,12 @@ impl Gateway {
             entry,
             guests: Guests::new(),
             pool: Pool::new(options.pool_idle),
+            ways: Ways::new(hops.sender, nonce),
+            receiver: hops.receiver,
             options,
             counters: Counters::default(),
             complaints: Complaints::default(),
-            nonce: RandomState::new().build_hasher().finish(),
+            nonce,
             drain_end: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -204,6 +223,12 @@ impl Gateway {
         listen::watch_peers(&listener);
         listen::accept(&self.inner, &listener, &shutdown).await;
         drain::drain(&self.inner, &listener).await
+    }
+
+    /// Asks the gateways of other environments again and again whether they are there, and tells the entry what has changed;
+    /// until `shutdown`, or until nobody listens.
+    pub async fn watch_proxies(self, news: mpsc::Sender<News>, shutdown: CancellationToken) {
+        reach::watch(&self.inner, &news, &shutdown).await;
     }
 
     /// What goes on now.

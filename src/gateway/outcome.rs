@@ -32,6 +32,8 @@ pub enum Failure {
     AnswerTimeout,
     /// The client stopped sending its body.
     UploadTimeout,
+    /// The gateway of its environment has just failed, and is left alone.
+    Resting,
 }
 
 impl Failure {
@@ -41,6 +43,7 @@ impl Failure {
             Self::Connect(_) | Self::Unsent(_) | Self::Closed | Self::Broken(_) => Code::UpstreamConnect,
             Self::ConnectTimeout | Self::AnswerTimeout => Code::UpstreamTimeout,
             Self::UploadTimeout => Code::RequestTimeout,
+            Self::Resting => Code::AppEnvironmentUnavailable,
         }
     }
 
@@ -55,7 +58,13 @@ impl Failure {
             Self::Broken(what) => (*what).into(),
             Self::AnswerTimeout => "no answer in time".into(),
             Self::UploadTimeout => "no further piece of the body in time".into(),
+            Self::Resting => "its gateway failed a moment ago".into(),
         }
+    }
+
+    /// Whether it tells that the other end is not there, and not merely slow.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout | Self::Unsent(_) | Self::Closed | Self::Broken(_))
     }
 }
 

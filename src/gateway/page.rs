@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use hyper::Response;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
+use nbs_core::choice;
 use nbs_core::gate::{self, Code};
-use nbs_core::view::AppView;
+use nbs_core::view::{AppView, InstanceView};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;display:grid;place-items:center;min-height:100vh;\
 background:#f6f7f9;color:#1f2328}main{max-width:32rem;padding:2rem;text-align:center}h1{font-size:1.25rem;margin:0 0 .5rem}\
@@ -32,6 +33,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 pub struct Waiting<'a> {
     /// The app.
     pub app: &'a AppView,
+    /// Its instance that the visitor is to meet.
+    pub instance: Option<&'a InstanceView>,
     /// Its place in the start queue and how many wait, itself included.
     pub place: Option<(usize, usize)>,
     /// Why it waits.
@@ -42,7 +45,7 @@ impl Waiting<'_> {
     /// The page: a 503, so that neither caches nor crawlers take it for the app.
     pub fn response(&self) -> Response<Bytes> {
         let title = self.app.spec.title.as_deref().unwrap_or(self.app.spec.name.as_str());
-        let instance = gate::instance(self.app);
+        let instance = self.instance;
         let status = instance.map_or(self.app.status, |instance| instance.status);
         let mut text = format!("<main><h1>{} is starting</h1><i></i><p>Status: {status}</p>", Html(title));
         if let Some((place, all)) = self.place {
@@ -82,6 +85,44 @@ pub fn refusal(code: Code, message: &str, html: bool) -> Response<Bytes> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// The question which environment a visitor wants. `target`: what was asked for.
+pub fn choice(app: &AppView, target: &str, html: bool) -> Response<Bytes> {
+    let name = app.spec.name.as_str();
+    if !html {
+        let message = format!(
+            "{}, by the header X-App-Environment or by ?{}=: {}",
+            Code::EnvironmentRequired.sentence(name),
+            choice::QUERY,
+            names(app)
+        );
+        return refusal(Code::EnvironmentRequired, &message, false);
+    }
+    let title = app.spec.title.as_deref().unwrap_or(name);
+    let mut text = format!("<main><h1>{}</h1><p>Choose an environment.</p>", Html(title));
+    let join = if target.contains('?') { '&' } else { '?' };
+    for instance in choice::serving(app) {
+        let (environment, status) = (&instance.environment, instance.status);
+        let link = format!("{target}{join}{}={environment}", choice::QUERY);
+        let _ = write!(text, "<p><a href=\"{}\">{environment}</a> ({status})</p>", Html(&link));
+    }
+    text.push_str("</main>");
+    answer(Code::EnvironmentRequired, "text/html; charset=utf-8", document(title, "", &text))
+}
+
+/// An environment was named that does not serve the app.
+pub fn elsewhere(app: &AppView, named: &str, html: bool) -> Response<Bytes> {
+    let (name, named) = (&app.spec.name, named.chars().take(64).collect::<String>());
+    let message = match names(app) {
+        none if none.is_empty() => format!("application {name} has visitors in no environment"),
+        names => format!("application {name} has no visitors in environment {named:?}; name one of: {names}"),
+    };
+    refusal(Code::AppNotFound, &message, html)
+}
+
+fn names(app: &AppView) -> String {
+    choice::serving(app).map(|instance| instance.environment.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// The way to where the client should have asked.

@@ -1,29 +1,39 @@
-//! The story of a request: route, gate, then forward, tunnel, hold, page or refusal.
+//! The story of a request: route, choice, gate, then forward, relay, tunnel, hold, page or refusal.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use nbs_core::choice::Wish;
 use nbs_core::gate::{self, Code, Decision, Visitor};
 use nbs_core::route::{Head, Route, Selection, route};
-use nbs_core::view::AppView;
+use nbs_core::view::{AppView, InstanceView};
 use tokio::time::Instant;
 
 use super::Inner;
 use super::body::{Answer, Upload};
+use super::choose;
 use super::guests::{Limits, Stage};
 use super::headers::{self, Peer};
 use super::hold::Ended;
+use super::hop::{self, Came};
 use super::page::{self, Waiting};
 use super::pool::Link;
 use super::retry::Trip;
 use super::upgrade::{self, Granted};
+use super::ways::{Load, Map};
+use crate::entry::FleetView;
+
+/// How long a request that another gateway has passed on waits for an app that is about to serve: a crash is over by then,
+/// and that gateway has the rest of the patience.
+const RELAYED_HOLD: Duration = Duration::from_secs(2);
 
 /// A client's connection, as its requests see it.
 pub struct Visit {
@@ -65,6 +75,7 @@ impl Visit {
 /// One request from its head to the last byte of its answer.
 pub struct Turn {
     visit: Arc<Visit>,
+    load: Option<Load>,
 }
 
 impl Turn {
@@ -73,7 +84,7 @@ impl Turn {
         visit.requests.fetch_add(1, Relaxed);
         visit.gateway.counters.requests.fetch_add(1, Relaxed);
         visit.gateway.counters.in_flight.fetch_add(1, Relaxed);
-        Self { visit }
+        Self { visit, load: None }
     }
 
     /// The connection it came over.
@@ -81,7 +92,17 @@ impl Turn {
         &self.visit
     }
 
-    /// Keeps a connection to an app for the next request.
+    /// Counts it where it goes, and no longer where it went before.
+    pub fn bear(&mut self, load: Load) {
+        self.load = Some(load);
+    }
+
+    /// It is counted nowhere any more, or elsewhere.
+    pub fn unload(&mut self) -> Option<Load> {
+        self.load.take()
+    }
+
+    /// Keeps a connection for the next request.
     pub fn keep(&self, link: Box<Link>) {
         self.visit.gateway.pool.put(link);
     }
@@ -108,18 +129,96 @@ pub async fn serve(visit: Arc<Visit>, request: Request<Incoming>) -> Result<Resp
     Ok(response)
 }
 
+/// What a request asks for: settled once, however long it waits and wherever it is sent.
+pub struct Asked<'a> {
+    /// The app, and its part of the target.
+    pub selection: Selection<'a>,
+    /// The target as it came.
+    pub uri: &'a Uri,
+    /// The environment.
+    pub wish: Wish,
+    /// Whether the entry's gateway sent it here.
+    pub relayed: bool,
+    /// Whether the client reads pages.
+    pub html: bool,
+}
+
+impl Asked<'_> {
+    /// The app's name, as it was given.
+    pub fn name(&self) -> &str {
+        self.selection.app
+    }
+
+    /// Path and query as they came.
+    pub fn target(&self) -> &str {
+        target_of(self.uri)
+    }
+
+    /// What happens to the request, as things are now.
+    pub fn decide<'v>(&self, gateway: &Inner, app: Option<&'v AppView>, visitor: Visitor, held: usize) -> Decision<'v> {
+        self.decide_in(gateway, &gateway.entry.view(), app, visitor, held)
+    }
+
+    fn decide_in<'v>(
+        &self,
+        gateway: &Inner,
+        fleet: &FleetView,
+        app: Option<&'v AppView>,
+        visitor: Visitor,
+        held: usize,
+    ) -> Decision<'v> {
+        gate::decide(app, &self.wish, &Map { ways: &gateway.ways, fleet }, visitor, held)
+    }
+
+    /// The instance that the request is for, as things are now.
+    fn instance<'v>(&self, gateway: &Inner, app: Option<&'v AppView>) -> Option<&'v InstanceView> {
+        gate::instance(app?, &self.wish, &Map { ways: &gateway.ways, fleet: &gateway.entry.view() })
+    }
+
+    /// Who asks.
+    pub fn visitor<B>(&self, gateway: &Inner, request: &Request<B>) -> Visitor {
+        if self.relayed {
+            Visitor::Relayed
+        } else if is_bot(gateway, request.headers()) {
+            Visitor::Bot
+        } else if headers::wants_upgrade(request.headers()) {
+            Visitor::Upgrade
+        } else if self.html {
+            Visitor::Browser
+        } else {
+            Visitor::Client
+        }
+    }
+}
+
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
 async fn answer(visit: Arc<Visit>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let turn = Turn::begin(visit);
     if request.method() == Method::CONNECT {
-        return Ok(refuse(turn, Code::MethodNotAllowed, "", None, false));
+        return Ok(own(turn, page::refusal(Code::MethodNotAllowed, &Code::MethodNotAllowed.sentence(""), false)));
     }
     // The target must outlive the request that is taken apart.
     let uri = request.uri().clone();
+    let target = target_of(&uri);
+    match hop::judge(&turn.visit.gateway, &request, target) {
+        Ok(Came::Outside) => {}
+        Ok(Came::Relayed(app)) => {
+            let selection = Selection::named(app.as_str(), target);
+            return Ok(Box::pin(visit_app(turn, request, &uri, selection, true)).await);
+        }
+        Ok(Came::Ping) => {
+            let pong = hop::pong(&turn.visit.gateway, &request);
+            return Ok(own(turn, pong));
+        }
+        Err((code, text)) => return Ok(own(turn, page::refusal(code, &text, is_browser(&request)))),
+    }
     let x_app = headers::x_app(request.headers()).map(str::to_owned);
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let html = || is_browser(&request);
     match route(&Head { target, host: None, x_app: x_app.as_deref() }) {
-        Route::App(selection) => Ok(visit_app(turn, request, &uri, selection).await),
+        Route::App(selection) => Ok(visit_app(turn, request, &uri, selection, false).await),
         Route::Redirect { app, location } => {
             let known = turn.visit.gateway.entry.view().apps.contains_key(app);
             if known { Ok(own(turn, page::redirect(&location))) } else { Ok(not_found(turn, app, html())) }
@@ -130,28 +229,47 @@ async fn answer(visit: Arc<Visit>, request: Request<Incoming>) -> Result<Respons
 
 /// There is no such app.
 pub fn not_found(turn: Turn, app: &str, html: bool) -> Response<Answer> {
-    refuse(turn, Code::AppNotFound, app, None, html)
+    own(turn, page::refusal(Code::AppNotFound, &Code::AppNotFound.sentence(app), html))
 }
 
 /// A request for an app.
-async fn visit_app(turn: Turn, request: Request<Incoming>, uri: &Uri, selection: Selection<'_>) -> Response<Answer> {
+async fn visit_app(
+    turn: Turn,
+    request: Request<Incoming>,
+    uri: &Uri,
+    selection: Selection<'_>,
+    relayed: bool,
+) -> Response<Answer> {
     let fleet = turn.visit.gateway.entry.view();
     let app = fleet.apps.get(selection.app).map(Arc::as_ref);
+    // Who relays has chosen already.
+    let (wish, cookie) =
+        if relayed { Default::default() } else { choose::wish(request.headers(), target_of(uri), app) };
+    let asked = Asked { selection, uri, wish, relayed, html: is_browser(&request) };
     // The way of nearly every request, taken before anything is asked that matters only to the others.
-    if let decision @ Decision::Proceed { .. } = gate::decide(app, Visitor::Client, 0) {
-        return proceed(turn, request, uri, selection, app, decision).await;
+    let decision = asked.decide_in(&turn.visit.gateway, &fleet, app, Visitor::Client, 0);
+    let mut response = match (decision, app) {
+        (Decision::Proceed { .. } | Decision::Relay { .. }, Some(app)) => {
+            proceed(turn, request, &asked, app, decision).await
+        }
+        _ => {
+            drop(fleet);
+            Box::pin(wait(turn, request, &asked)).await
+        }
+    };
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    drop(fleet);
-    Box::pin(wait(turn, request, uri, selection)).await
+    response
 }
 
 /// A request for an app that does not serve now.
-async fn wait(turn: Turn, request: Request<Incoming>, uri: &Uri, selection: Selection<'_>) -> Response<Answer> {
-    let visitor = visitor(&turn.visit.gateway, &request);
-    match settle(turn, selection.app, visitor, is_browser(&request), Instant::now()).await {
+async fn wait(turn: Turn, request: Request<Incoming>, asked: &Asked<'_>) -> Response<Answer> {
+    let visitor = asked.visitor(&turn.visit.gateway, &request);
+    match settle(turn, asked, visitor, Instant::now()).await {
         ControlFlow::Continue((turn, app)) => {
-            let decision = gate::decide(Some(&app), visitor, 0);
-            proceed(turn, request, uri, selection, Some(&app), decision).await
+            let decision = asked.decide(&turn.visit.gateway, Some(&app), visitor, 0);
+            proceed(turn, request, asked, &app, decision).await
         }
         ControlFlow::Break(answer) => answer,
     }
@@ -161,51 +279,63 @@ async fn wait(turn: Turn, request: Request<Incoming>, uri: &Uri, selection: Sele
 /// answer.
 pub async fn settle(
     turn: Turn,
-    name: &str,
+    asked: &Asked<'_>,
     visitor: Visitor,
-    html: bool,
     arrived: Instant,
 ) -> ControlFlow<Response<Answer>, (Turn, Arc<AppView>)> {
     let visit = turn.visit.clone();
     let gateway = &visit.gateway;
+    let (name, html) = (asked.name(), asked.html);
     loop {
-        let fleet = gateway.entry.view();
-        let view = fleet.apps.get(name).cloned();
-        drop(fleet);
+        let view = gateway.entry.view().apps.get(name).cloned();
         let held = view.as_ref().map_or(0, |app| gateway.holds.count(&app.spec.name));
-        let decision = gate::decide(view.as_deref(), visitor, held);
+        let decision = asked.decide(gateway, view.as_deref(), visitor, held);
         let app = match (&decision, &view) {
-            (Decision::Proceed { .. }, Some(app)) => return ControlFlow::Continue((turn, app.clone())),
-            (Decision::Hold { .. } | Decision::Page { .. }, Some(app)) => app,
-            (Decision::Refuse(code), view) => {
-                return ControlFlow::Break(refuse(turn, *code, name, view.as_deref(), html));
-            }
             (_, None) => return ControlFlow::Break(not_found(turn, name, html)),
+            (Decision::Proceed { .. } | Decision::Relay { .. }, Some(app)) => {
+                return ControlFlow::Continue((turn, app.clone()));
+            }
+            (Decision::Hold { .. } | Decision::Page { .. }, Some(app)) => app,
+            (Decision::Refuse(code), app) => {
+                return ControlFlow::Break(refuse(turn, *code, asked, app.as_deref()));
+            }
+            (Decision::Choose, Some(app)) => {
+                return ControlFlow::Break(own(turn, page::choice(app, asked.target(), html)));
+            }
+            (Decision::Elsewhere, Some(app)) => {
+                let named = asked.wish.named.as_deref().unwrap_or_default();
+                return ControlFlow::Break(own(turn, page::elsewhere(app, named, html)));
+            }
         };
         if let Decision::Hold { wake: true, .. } | Decision::Page { wake: true, .. } = decision {
             gateway.holds.wake(&app.spec.name);
         }
         let Decision::Hold { code, .. } = decision else {
-            return ControlFlow::Break(waiting_page(turn, app, decision).await);
+            return ControlFlow::Break(waiting_page(turn, asked, app, decision).await);
         };
-        let until = arrived + app.spec.proxy.hold_timeout.unwrap_or(gateway.options.hold_timeout);
+        let patience = app.spec.proxy.hold_timeout.unwrap_or(gateway.options.hold_timeout);
+        let until = arrived + if asked.relayed { patience.min(RELAYED_HOLD) } else { patience };
         let until = || gateway.drain_end().map_or(until, |end| until.min(end));
-        match gateway.holds.wait(&app.spec.name, visitor, until).await {
+        let waits = |view: Option<&AppView>| match asked.decide(gateway, view, visitor, 0) {
+            Decision::Hold { wake, .. } => Some(wake),
+            _ => None,
+        };
+        match gateway.holds.wait(&app.spec.name, waits, until).await {
             Ended::Moved => {}
-            Ended::Full => return ControlFlow::Break(refuse(turn, Code::HoldFull, name, None, html)),
+            Ended::Full => return ControlFlow::Break(refuse(turn, Code::HoldFull, asked, None)),
             Ended::TimeOver(last) => {
-                let code = match gate::decide(last.as_deref(), visitor, 0) {
+                let code = match asked.decide(gateway, last.as_deref(), visitor, 0) {
                     Decision::Hold { code, .. } => code,
                     _ => code,
                 };
-                return ControlFlow::Break(refuse(turn, code, name, last.as_deref(), html));
+                return ControlFlow::Break(refuse(turn, code, asked, last.as_deref()));
             }
         }
     }
 }
 
 /// The page for browsers that wait.
-async fn waiting_page(turn: Turn, app: &AppView, decision: Decision<'_>) -> Response<Answer> {
+async fn waiting_page(turn: Turn, asked: &Asked<'_>, app: &AppView, decision: Decision<'_>) -> Response<Answer> {
     let (Decision::Page { code, .. } | Decision::Hold { code, .. } | Decision::Refuse(code)) = decision else {
         return not_found(turn, app.spec.name.as_str(), true);
     };
@@ -213,22 +343,18 @@ async fn waiting_page(turn: Turn, app: &AppView, decision: Decision<'_>) -> Resp
         Code::AppQueued => turn.visit.gateway.holds.place_in_queue(&app.spec.name).await,
         _ => None,
     };
-    own(turn, Waiting { app, place, code }.response())
+    let instance = asked.instance(&turn.visit.gateway, Some(app));
+    own(turn, Waiting { app, instance, place, code }.response())
 }
 
-/// Sends a request on to an app that serves.
+/// Sends a request on to an app that serves, or to the gateway in front of it.
 async fn proceed(
     turn: Turn,
     mut request: Request<Incoming>,
-    uri: &Uri,
-    selection: Selection<'_>,
-    app: Option<&AppView>,
+    asked: &Asked<'_>,
+    app: &AppView,
     decision: Decision<'_>,
 ) -> Response<Answer> {
-    let (Some(app), Decision::Proceed { instance, address, strip }) = (app, decision) else {
-        return not_found(turn, selection.app, false);
-    };
-    let html = is_browser(&request);
     let visit = turn.visit.clone();
     let upgrades = headers::wants_upgrade(request.headers()) && request.body().is_end_stream();
     let promise = upgrades.then(|| upgrade::promise(&mut request));
@@ -236,14 +362,11 @@ async fn proceed(
     parts.extensions.clear();
     let protocol = headers::strip_hop_by_hop(&mut parts.headers);
     let promise = promise.filter(|_| protocol.is_some());
-    let prefix = if strip { selection.prefix() } else { None };
-    headers::to_app(&mut parts.headers, uri, &visit.peer, prefix, || visit.request_id());
-    if uri.scheme().is_some() || !selection.is_untouched(strip) {
-        match PathAndQuery::try_from(&*selection.target(strip)) {
-            Ok(target) => parts.uri = Uri::from(target),
-            Err(_) => return not_found(turn, selection.app, html),
-        }
+    headers::to_app(&mut parts.headers, asked.uri, &visit.peer, asked.relayed, || visit.request_id());
+    if app.instances.len() > 1 || asked.relayed {
+        choose::strip_cookies(&mut parts.headers);
     }
+    let prefix = parts.headers.get(headers::FORWARDED_PREFIX).cloned();
     let upload = Upload::new(incoming, &visit.limits, visit.gateway.options.response_timeout);
     let mut request = Request::from_parts(parts, upload);
     if promise.is_some()
@@ -251,23 +374,10 @@ async fn proceed(
     {
         headers::set_upgrade(request.headers_mut(), protocol);
     }
-    let mut trip = Trip { app: &app.spec.name, strip, html, promise };
-    match trip.go(turn, instance, address, request).await {
+    let mut trip = Trip { app: &app.spec.name, asked, prefix, dressed: false, promise };
+    match trip.go(turn, app, decision, request).await {
         Ok(answer) => answer,
         Err(missed) => Box::pin(trip.retry(missed)).await,
-    }
-}
-
-/// Who asks.
-pub fn visitor<B>(gateway: &Inner, request: &Request<B>) -> Visitor {
-    if is_bot(gateway, request.headers()) {
-        Visitor::Bot
-    } else if headers::wants_upgrade(request.headers()) {
-        Visitor::Upgrade
-    } else if is_browser(request) {
-        Visitor::Browser
-    } else {
-        Visitor::Client
     }
 }
 
@@ -284,8 +394,11 @@ fn is_bot(gateway: &Inner, headers: &HeaderMap) -> bool {
     gateway.options.bots.iter().any(says)
 }
 
-fn refuse(turn: Turn, code: Code, name: &str, app: Option<&AppView>, html: bool) -> Response<Answer> {
-    own(turn, page::refusal(code, &gate::sentence(code, name, app), html))
+/// Says no, with what is known of the app.
+pub fn refuse(turn: Turn, code: Code, asked: &Asked<'_>, app: Option<&AppView>) -> Response<Answer> {
+    let instance = asked.instance(&turn.visit.gateway, app);
+    let text = gate::sentence(code, asked.name(), instance);
+    own(turn, page::refusal(code, &text, asked.html))
 }
 
 /// Gives one of the gateway's own answers. One that is given while the gateway drains asks to come back soon.

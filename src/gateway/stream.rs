@@ -1,4 +1,4 @@
-//! A connection to an app: TCP or a unix socket.
+//! A connection to an app, or to the gateway of another environment: TCP or a unix socket.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,8 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use nbs_core::launch::Address;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::listen;
+use super::ways::Endpoint;
+
+/// How long another host may leave what it was sent untaken, in milliseconds.
+const UNTAKEN_MS: u32 = 20_000;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -38,6 +45,16 @@ impl Stream {
             }
             Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
         }
+    }
+
+    /// Connects to another host; the caller sets the time limit.
+    pub async fn reach(endpoint: &Endpoint) -> io::Result<Self> {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        stream.set_nodelay(true)?;
+        listen::watch_peers(&stream);
+        // A host that vanishes says nothing; what is sent to it and not taken ends the connection.
+        let _ = sockopt::set_tcp_user_timeout(&stream, UNTAKEN_MS);
+        Ok(Self::Tcp(stream))
     }
 
     /// Whether there is something to read.

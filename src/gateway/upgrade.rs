@@ -14,19 +14,17 @@ use hyper::body::{Bytes, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use nbs_core::launch::Address;
-use nbs_core::name::AppId;
-use nbs_core::view::InstanceView;
 use tokio::io::AsyncWrite;
 
 use super::body::{Answer, Upload};
 use super::guests::{Guest, Stage, Watched};
 use super::headers;
 use super::outcome::Failure;
-use super::pool::Target;
+use super::pool::{Target, To};
 use super::retry::Missed;
 use super::serve::Turn;
 use super::stream::Stream;
+use super::ways::Load;
 use super::{Inner, forward};
 
 /// A granted upgrade: the app's socket, what it sent already, and the promise of the client's socket.
@@ -34,6 +32,7 @@ pub struct Granted {
     app: Stream,
     early: Bytes,
     client: OnUpgrade,
+    load: Option<Load>,
 }
 
 /// Asks the app for an upgrade over a connection of its own. A 101 makes the client's connection a tunnel as soon as the
@@ -42,20 +41,27 @@ pub struct Granted {
 /// # Errors
 /// There is no answer; the failure says why.
 pub async fn switch(
-    turn: Turn,
-    app: &AppId,
-    instance: &InstanceView,
-    address: &Address,
+    mut turn: Turn,
+    to: To<'_>,
     request: Request<Upload>,
     client: &mut Option<OnUpgrade>,
 ) -> Result<Response<Answer>, Box<Missed>> {
-    let target = std::sync::Arc::new(Target::of(app, instance, address));
-    let missed = |failure, turn, target| Err(Box::new(Missed { failure, turn, target, again: None, written: true }));
+    let target = std::sync::Arc::new(Target::of(to));
+    let missed = |failure, turn, target| {
+        Err(Box::new(Missed { failure, turn, target, again: None, written: true, kept: false }))
+    };
     let (response, link, upload_done) = match forward::fresh(&target, request, turn.visit()).await {
         Ok(answered) => answered,
         Err((failure, again)) => {
             let written = matches!(failure, Failure::Closed);
-            return Err(Box::new(Missed { failure, turn, target, again: again.map(|again| *again), written }));
+            return Err(Box::new(Missed {
+                failure,
+                turn,
+                target,
+                again: again.map(|again| *again),
+                written,
+                kept: false,
+            }));
         }
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -72,7 +78,8 @@ pub async fn switch(
         return missed(Failure::AnswerTimeout, turn, target);
     };
     if let Some(client) = client.take() {
-        turn.visit().grant(Granted { app: socket, early, client });
+        let load = turn.unload();
+        turn.visit().grant(Granted { app: socket, early, client, load });
     }
     Ok(Response::from_parts(parts, Answer::Own(None, turn)))
 }
@@ -86,6 +93,7 @@ pub async fn tunnel(granted: Granted, mut guest: Guest, gateway: std::sync::Arc<
         return;
     };
     guest.limits().clear();
+    let _load = granted.load;
     let mut tunnel = Tunnel {
         up: Direction::new(client.read_buf),
         down: Direction::new(granted.early),

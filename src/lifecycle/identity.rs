@@ -50,6 +50,13 @@ pub enum IdentityError {
     Random(getrandom::Error),
 }
 
+/// The machine's ID, as systemd keeps it; `unknown` where there is none.
+pub fn machine_id() -> String {
+    let text = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let id: String = text.trim().chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    if id.is_empty() { "unknown".into() } else { id }
+}
+
 /// The host's own name, for people; `?` if the kernel tells none.
 pub fn host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "?".into())

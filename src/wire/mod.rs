@@ -4,10 +4,12 @@
 //! happen (core), where bytes go (adapters), and any cryptography: who stores secrets brings the cipher.
 
 pub mod api;
+pub mod bus;
 pub mod envelope;
 pub mod field;
 pub mod hex;
 pub mod record;
+pub mod redis;
 pub mod spec;
 mod stored_spec;
 

@@ -36,7 +36,7 @@ pub use instance::{read_instance, write_instance};
 pub use key::{read_key, write_key};
 pub use operation::{read_operation, write_operation};
 
-/// Why a stored row cannot be read, or not be written. One sentence, never with a secret.
+/// Why a stored row or a message cannot be read, or not be written. One sentence, never with a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
     /// It is not what this version writes.
@@ -106,6 +106,11 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(text: &'a str, supported: u32) -> Res
         Ok(_) => {}
         Err(error) => return Err(unreadable(&error)),
     }
+    parse(text)
+}
+
+/// Reads a text that has no version.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, RowError> {
     serde_json::from_str(text).map_err(|error| unreadable(&error))
 }
 

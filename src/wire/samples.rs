@@ -4,17 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::wire::record::{Cipher, RowError};
 use nbs_core::command::ActionKind;
-use nbs_core::id::{Epoch, Generation, OperationId, Run, Seq};
+use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Run, Seq};
 use nbs_core::intent::Intent;
+use nbs_core::launch::Address;
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::observation::Identity;
-use nbs_core::order::RunGoal;
+use nbs_core::order::{
+    Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
+    RuntimeSummary, Turn,
+};
 use nbs_core::phase::Phase;
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::reason::{Reason, ReasonCode};
-use nbs_core::recipe::Adapter;
-use nbs_core::record::{AppLife, AppRow, KeyRow, LedgerGoal, LedgerRow, OperationRow};
+use nbs_core::recipe::{Adapter, Listen};
+use nbs_core::record::{
+    AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, LedgerRow, OperationRow, PlacementRow,
+};
 use nbs_core::secret::SecretText;
 use nbs_core::spec::{AppSpec, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
 use nbs_core::time::Wall;
@@ -120,16 +127,29 @@ fn life() -> impl Strategy<Value = AppLife> {
 
 /// Any app.
 pub fn app_row() -> impl Strategy<Value = AppRow> {
-    (spec(), any::<[u64; 4]>(), secret(), intent(), life()).prop_map(|(spec, numbers, jwt, intent, life)| AppRow {
-        spec: Arc::new(spec),
-        generation: Generation(numbers[0]),
-        jwt,
-        intent,
-        intent_seq: Seq(numbers[1]),
-        start_seq: Seq(numbers[2]),
-        created_at: Wall(numbers[3]),
-        life,
-    })
+    (spec(), any::<[u64; 3]>(), secret(), vec(placement_row(), 0..4), life()).prop_map(
+        |(spec, numbers, jwt, placements, life)| AppRow {
+            spec: Arc::new(spec),
+            generation: Generation(numbers[0]),
+            jwt,
+            intent_seq: Seq(numbers[1]),
+            placements,
+            created_at: Wall(numbers[2]),
+            life,
+        },
+    )
+}
+
+fn placement_row() -> impl Strategy<Value = PlacementRow> {
+    (environment(), intent(), any::<[u64; 2]>(), any::<bool>()).prop_map(
+        |(environment, intent, [start_seq, since], leaving)| PlacementRow {
+            environment,
+            intent,
+            start_seq: Seq(start_seq),
+            since: Seq(since),
+            leaving,
+        },
+    )
 }
 
 /// Any operation.
@@ -177,42 +197,223 @@ pub fn key_row() -> impl Strategy<Value = KeyRow> {
     )
 }
 
-fn ledger_goal() -> impl Strategy<Value = LedgerGoal> {
-    let run = (spec(), any::<u64>(), secret()).prop_map(|(spec, start_seq, jwt)| {
-        LedgerGoal::Run(RunGoal { start_seq: Seq(start_seq), spec: Arc::new(spec), jwt, turn: None })
-    });
+/// A goal of an app.
+fn run_goal(app: &AppId) -> impl Strategy<Value = RunGoal> + use<> {
+    let app = app.clone();
+    (spec(), any::<u64>(), secret()).prop_map(move |(spec, start_seq, jwt)| {
+        let spec = Arc::new(AppSpec { name: app.clone(), ..spec });
+        RunGoal { start_seq: Seq(start_seq), spec, jwt, turn: None }
+    })
+}
+
+fn ledger_goal(app: &AppId) -> impl Strategy<Value = LedgerGoal> + use<> {
     let remove = any::<bool>().prop_map(|purge_data| LedgerGoal::Remove { purge_data });
-    prop_oneof![run, Just(LedgerGoal::Stop), remove]
+    prop_oneof![run_goal(app).prop_map(LedgerGoal::Run), Just(LedgerGoal::Stop), remove]
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    (select(ReasonCode::ALL), any::<String>()).prop_map(|(code, text)| Reason::new(code, text))
+}
+
+fn local() -> impl Strategy<Value = LocalOverride> {
+    let action = select(vec![LocalAction::Stop, LocalAction::Restart]);
+    (action, any::<String>(), any::<u64>()).prop_map(|(action, actor, at)| LocalOverride {
+        action,
+        actor,
+        at: Wall(at),
+    })
+}
+
+fn adapter() -> impl Strategy<Value = Adapter> {
+    select(vec![Adapter::Process, Adapter::Systemd])
 }
 
 /// Any instance of a ledger.
 pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
     let identity = (any::<u32>(), any::<u64>(), any::<String>(), option::of(any::<String>()))
         .prop_map(|(pid, start_ticks, boot, invocation)| Identity { pid, start_ticks, boot, invocation });
-    let reason = (select(ReasonCode::ALL), any::<String>()).prop_map(|(code, text)| Reason::new(code, text));
-    let rest = (option::of(any::<u16>()), option::of(identity), select(Phase::ALL), option::of(reason));
-    let numbers = (any::<[u64; 6]>(), any::<[u32; 3]>(), any::<bool>(), vec(any::<String>(), 0..3));
-    (app_id(), ledger_goal(), rest, numbers).prop_map(|(app, goal, (port, identity, phase, reason), numbers)| {
-        let ([epoch, generation, intent_seq, run, run_generation, since], small, hook_begun, last_log) = numbers;
+    let rest = (option::of(any::<u16>()), option::of(identity), select(Phase::ALL), option::of(reason()), adapter());
+    let numbers = (any::<[u64; 7]>(), any::<[u32; 3]>(), any::<[bool; 2]>(), vec(any::<String>(), 0..3));
+    let goals = app_id().prop_flat_map(|app| {
+        let (goal, shelved) = (ledger_goal(&app), option::of(run_goal(&app)));
+        (Just(app), goal, shelved)
+    });
+    (goals, option::of(local()), rest, numbers).prop_map(|((app, goal, shelved), local, rest, numbers)| {
+        let (port, identity, phase, reason, adapter) = rest;
+        let (long, small, [hook_begun, in_turn], last_log) = numbers;
         LedgerRow {
             app,
-            epoch: Epoch(epoch),
-            generation: Generation(generation),
-            intent_seq: Seq(intent_seq),
+            epoch: Epoch(long[0]),
+            generation: Generation(long[1]),
+            intent_seq: Seq(long[2]),
             goal,
-            run: Run { seq: Seq(run), attempt: small[0] },
-            run_generation: Generation(run_generation),
-            adapter: if hook_begun { Adapter::Process } else { Adapter::Systemd },
+            run: Run { seq: Seq(long[3]), attempt: small[0] },
+            run_generation: Generation(long[4]),
+            adapter,
             hooks_done: small[1],
             hook_begun,
-            in_turn: !hook_begun,
+            in_turn,
             port,
             identity,
             phase,
-            since: Wall(since),
+            since: Wall(long[5]),
             reason,
             restarts: small[2],
             last_log,
+            turn: long[6],
+            local,
+            shelved,
         }
     })
+}
+
+fn runtime() -> impl Strategy<Value = RuntimeSummary> {
+    let listen = select(vec![Listen::None, Listen::Port, Listen::Unix, Listen::Fd]);
+    let texts = (any::<String>(), option::of(any::<String>()), vec(any::<String>(), 0..3));
+    (app_id(), adapter(), listen, any::<bool>(), limits(), texts, 0..1_000_000_000u64).prop_map(
+        |(name, adapter, listen, strip_prefix, max_limits, texts, turn_timeout)| {
+            let (description, app_id_pattern, secrets_needed) = texts;
+            RuntimeSummary {
+                name: RuntimeName::parse(name.as_str()).unwrap(),
+                description,
+                adapter,
+                listen,
+                strip_prefix,
+                max_limits,
+                app_id_pattern,
+                secrets_needed,
+                turn_timeout: Duration::from_micros(turn_timeout),
+            }
+        },
+    )
+}
+
+/// Any runtimes of an environment.
+pub fn runtimes() -> impl Strategy<Value = BTreeMap<RuntimeName, RuntimeSummary>> {
+    vec(runtime(), 0..3).prop_map(|all| all.into_iter().map(|runtime| (runtime.name.clone(), runtime)).collect())
+}
+
+/// Any registration.
+pub fn registration() -> impl Strategy<Value = Registration> {
+    let capacity = (any::<u32>(), any::<u64>()).prop_map(|(cpus, memory_bytes)| Capacity { cpus, memory_bytes });
+    let texts = (any::<[String; 3]>(), any::<[Option<String>; 2]>());
+    (environment(), texts, any::<u32>(), runtimes(), option::of(capacity)).prop_map(
+        |(environment, ([version, boot, host], [url, proxy_url]), concurrent_starts, runtimes, capacity)| {
+            Registration { environment, version, boot, concurrent_starts, runtimes, host, url, proxy_url, capacity }
+        },
+    )
+}
+
+/// Any environment of the entry's record.
+pub fn environment_row() -> impl Strategy<Value = EnvironmentRow> {
+    (environment(), registration(), any::<bool>(), any::<u64>()).prop_map(|(name, registration, draining, heard_at)| {
+        EnvironmentRow { name, registration, draining, heard_at: Wall(heard_at) }
+    })
+}
+
+/// Any granted turn.
+pub fn grant_row() -> impl Strategy<Value = GrantRow> {
+    (app_id(), environment(), any::<u64>()).prop_map(|(app, environment, start_seq)| GrantRow {
+        app,
+        environment,
+        start_seq: Seq(start_seq),
+    })
+}
+
+/// Any reign.
+pub fn reign() -> impl Strategy<Value = Reign> {
+    (any::<u64>(), "[!-{}~]{1,128}")
+        .prop_map(|(epoch, entry)| Reign { epoch: Epoch(epoch), entry: EntryId::parse(&entry).unwrap() })
+}
+
+/// Any order.
+pub fn order() -> impl Strategy<Value = Order> {
+    let turn = option::of(
+        (0..u64::from(u32::MAX), any::<u64>())
+            .prop_map(|(accept_by, number)| Turn { accept_by: Duration::from_micros(accept_by), number }),
+    );
+    let goals = app_id().prop_flat_map(move |app| (Just(app.clone()), ledger_goal(&app), turn.clone()));
+    (goals, reign(), any::<[u64; 2]>()).prop_map(|((app, goal, turn), reign, [generation, intent_seq])| {
+        let goal = match goal {
+            LedgerGoal::Run(goal) => Goal::Run(RunGoal { turn, ..goal }),
+            LedgerGoal::Stop => Goal::Stop,
+            LedgerGoal::Remove { purge_data } => Goal::Remove { purge_data },
+        };
+        Order { app, reign, generation: Generation(generation), intent_seq: Seq(intent_seq), goal }
+    })
+}
+
+/// Any report of an instance.
+pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
+    let port = any::<u16>().prop_map(Address::Port);
+    let unix = "[ -~]{1,40}".prop_map(|path| Address::Unix(path.into()));
+    let place = (adapter(), option::of(prop_oneof![port, unix]), option::of(any::<u32>()), option::of(local()));
+    let texts = (any::<[Option<String>; 2]>(), vec(any::<String>(), 0..3), vec(any::<String>(), 0..3));
+    let state = (select(Phase::ALL), option::of(reason()), any::<[bool; 2]>());
+    let numbers = (any::<[u64; 4]>(), any::<[u32; 2]>(), option::of(any::<u64>()));
+    (app_id(), place, texts, state, numbers).prop_map(|(app, place, texts, state, numbers)| {
+        let (adapter, address, pid, local) = place;
+        let ([version, progress], last_log, notes) = texts;
+        let (phase, reason, [in_turn, strip_prefix]) = state;
+        let ([intent_seq, run, generation, since], [attempt, restarts], next_attempt) = numbers;
+        InstanceReport {
+            app,
+            intent_seq: Seq(intent_seq),
+            run: Run { seq: Seq(run), attempt },
+            generation: Generation(generation),
+            phase,
+            in_turn,
+            reason,
+            since: Wall(since),
+            pid,
+            adapter,
+            address,
+            strip_prefix,
+            restarts,
+            next_attempt: next_attempt.map(Wall),
+            version,
+            progress,
+            last_log,
+            notes,
+            local,
+        }
+    })
+}
+
+/// Any report.
+pub fn report() -> impl Strategy<Value = Report> {
+    let refusals = vec![Refusal::Stale, Refusal::Late, Refusal::Busy, Refusal::Foreign];
+    let stray = (app_id(), any::<(u64, u32)>(), option::of(any::<u32>()), adapter());
+    let refused = (app_id(), any::<u64>(), select(refusals));
+    prop_oneof![
+        hello(),
+        Just(Report::Alive),
+        runtimes().prop_map(Report::Runtimes),
+        instance_report().prop_map(|report| Report::Instance(Box::new(report))),
+        (app_id(), any::<u64>()).prop_map(|(app, seq)| Report::Removed { app, intent_seq: Seq(seq) }),
+        stray.prop_map(|(app, (seq, attempt), pid, adapter)| {
+            Report::Stray { app, run: Run { seq: Seq(seq), attempt }, pid, adapter }
+        }),
+        refused.prop_map(|(app, seq, why)| Report::Refused { app, intent_seq: Seq(seq), why }),
+    ]
+}
+
+/// Any hello.
+pub fn hello() -> impl Strategy<Value = Report> {
+    (registration(), vec(instance_report(), 0..12))
+        .prop_map(|(registration, instances)| Report::Hello { registration, instances })
+}
+
+/// Turns a text around and remembers its place: enough to see that every secret goes through, with its own place.
+pub struct Mirror;
+
+impl Cipher for Mirror {
+    fn encrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
+        Ok(format!("{place}={}", text.chars().rev().collect::<String>()))
+    }
+
+    fn decrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
+        let inner = text.strip_prefix(&format!("{place}="));
+        inner.map(|text| text.chars().rev().collect()).ok_or(RowError::Cipher(format!("not made for {place}")))
+    }
 }

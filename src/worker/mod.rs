@@ -13,8 +13,9 @@ use std::sync::Arc;
 use nbs_core::environment::{Environment, Settings};
 use nbs_core::id::Reign;
 use nbs_core::mirror::Mirrored;
-use nbs_core::name::RuntimeName;
+use nbs_core::name::{AppId, RuntimeName};
 use nbs_core::observation::Observation;
+use nbs_core::order::LocalAction;
 use nbs_core::recipe::Recipe;
 use nbs_core::record::LedgerRow;
 use nbs_core::time::Mono;
@@ -38,6 +39,8 @@ pub trait RecipeSource: Send + Sync + 'static {
 pub(crate) struct Inbox {
     observations: mpsc::Receiver<Observation>,
     words: mpsc::Receiver<Word>,
+    /// Words of the handles, which have a queue of their own: no number of orders keeps a person's word out.
+    locals: mpsc::Receiver<Word>,
     recipes: mpsc::Receiver<()>,
     pings: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -70,10 +73,25 @@ pub struct Parts {
     pub follows: Option<Reign>,
 }
 
+/// Local words that may wait for the loop; more than a person types while it writes its ledger.
+const LOCALS_MAX: usize = 64;
+
+/// Why a local word was not passed on; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LocalError {
+    /// Too many wait; try again.
+    #[error("too many local commands are waiting for the worker")]
+    Busy,
+    /// The daemon is ending.
+    #[error("the worker is stopping")]
+    Stopping,
+}
+
 /// The way to the worker of this host. Cheap to clone.
 #[derive(Clone)]
 pub struct WorkerHandle {
     logs: Arc<dyn LogReader>,
+    locals: mpsc::Sender<Word>,
     recipes_changed: mpsc::Sender<()>,
     pings: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -83,7 +101,8 @@ impl WorkerHandle {
     pub fn detached(logs: Arc<dyn LogReader>) -> Self {
         let (recipes_changed, _) = mpsc::channel(1);
         let (pings, _) = mpsc::channel(1);
-        Self { logs, recipes_changed, pings }
+        let (locals, _) = mpsc::channel(1);
+        Self { logs, locals, recipes_changed, pings }
     }
 
     /// What apps wrote.
@@ -102,6 +121,18 @@ impl WorkerHandle {
         self.pings.send(reply).await.is_ok() && answer.await.is_ok()
     }
 
+    /// Passes on what somebody on this host asks, past the entry. What it leads to is seen in the instance's reports.
+    ///
+    /// # Errors
+    /// The worker takes no more at present, or is ending.
+    pub fn local(&self, app: &AppId, action: LocalAction, actor: &str) -> Result<(), LocalError> {
+        let word = Word::Local { app: app.clone(), action, actor: actor.to_string() };
+        self.locals.try_send(word).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LocalError::Busy,
+            mpsc::error::TrySendError::Closed(_) => LocalError::Stopping,
+        })
+    }
+
     /// Says that the recipes were read again and are other than before.
     pub async fn recipes_changed(&self) {
         let _ = self.recipes_changed.send(()).await;
@@ -117,6 +148,7 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> (WorkerHandle, impl Future<Output = ()> + Send) {
     let (recipes_changed, recipes) = mpsc::channel(1);
+    let (local_sender, locals) = mpsc::channel(LOCALS_MAX);
     let logs = Arc::new(Logs::new(parts.adapters.clone()));
     for row in &rows {
         logs.runs(&row.app, row.adapter);
@@ -133,7 +165,7 @@ pub async fn start(
         reports: parts.reports,
         mirror: parts.mirror,
         environment,
-        inbox: Inbox { observations: parts.observations, words: parts.words, recipes, pings },
+        inbox: Inbox { observations: parts.observations, words: parts.words, locals, recipes, pings },
         unwritten: BTreeMap::new(),
         unwritten_reign: None,
         unwritten_told: false,
@@ -141,5 +173,5 @@ pub async fn start(
         renew_at: Mono::default(),
     };
     worker.recover(same_boot).await;
-    (WorkerHandle { logs, recipes_changed, pings: ping_sender }, worker.run(shutdown))
+    (WorkerHandle { logs, locals: local_sender, recipes_changed, pings: ping_sender }, worker.run(shutdown))
 }

@@ -15,7 +15,7 @@ async fn run(room: &Room, arguments: &[&str]) -> Output {
     command.output().await.unwrap()
 }
 
-async fn expect(room: &Room, arguments: &[&str], code: i32) -> (String, String) {
+pub async fn expect(room: &Room, arguments: &[&str], code: i32) -> (String, String) {
     let output = run(room, arguments).await;
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {out}\nstderr: {err}");

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use nbs_core::command::{Action, Command, Denied, Verdict};
+use nbs_core::command::{Action, Command, Denied, EnvironmentAction, EnvironmentCommand, Verdict};
 use nbs_core::id::{Generation, OperationId, Run, Seq};
 use nbs_core::intent::Intent;
 use nbs_core::launch::Address;
@@ -14,7 +14,7 @@ use nbs_core::recipe::{Adapter, Listen};
 use nbs_core::record::{Change, Recovered};
 use nbs_core::spec::{AppSpec, Limits};
 use nbs_core::time::{Mono, Wall};
-use nbs_core::view::{AppView, EnvironmentView, EventView, InstanceView, OperationStatus, OperationView};
+use nbs_core::view::{AppView, EnvironmentView, EventView, InstanceView, OperationStatus, OperationView, Presence};
 use nbsupervisor::entry::{Desk, FleetView, Request};
 use nbsupervisor::ports::{BoxFuture, Record, RecordError, TokenRow};
 
@@ -102,12 +102,29 @@ impl Script {
                     let verdict = self.decide(*command);
                     let _ = reply.send(Ok(verdict));
                 }
+                Request::Govern(command, reply) => {
+                    self.govern(&command);
+                    let _ = reply.send(Ok(None));
+                }
                 Request::Queue(reply) => {
                     let _ = reply.send(Vec::new());
                 }
-                _ => {}
+                Request::Wake(_) => {}
             }
         }
+    }
+
+    fn govern(&mut self, command: &EnvironmentCommand) {
+        let name = command.environment.clone();
+        match (command.action, self.view.environments.get(&name)) {
+            (EnvironmentAction::Forget, _) => _ = self.view.environments.remove(&name),
+            (action, Some(view)) => {
+                let draining = action == EnvironmentAction::Drain;
+                self.view.environments.insert(name, Arc::new(EnvironmentView { draining, ..(**view).clone() }));
+            }
+            (_, None) => {}
+        }
+        self.desk.publish(self.view.clone(), &[], &[], true);
     }
 
     fn decide(&mut self, command: Command) -> Verdict {
@@ -188,6 +205,12 @@ impl Script {
     }
 }
 
+/// An app that runs here.
+pub fn app(name: &str) -> AppView {
+    let runtime = RuntimeName::parse("node").unwrap();
+    shown(AppSpec::minimal(AppId::parse(name).unwrap(), runtime, local()), 1, Intent::Run)
+}
+
 fn shown(spec: AppSpec, generation: u64, intent: Intent) -> AppView {
     let runs = intent.wants_running();
     let broken = runs && spec.name.as_str() == "broken";
@@ -215,10 +238,13 @@ fn shown(spec: AppSpec, generation: u64, intent: Intent) -> AppView {
         progress: None,
         last_log: if broken { vec!["cannot find module".into()] } else { vec![] },
         notes: vec![],
+        local: None,
     };
     let instance = InstanceView {
         environment: local(),
         status: phase.status(),
+        intent,
+        leaving: false,
         since: NOW,
         report: Some(Arc::new(report)),
         observed_at: NOW,
@@ -237,7 +263,8 @@ fn shown(spec: AppSpec, generation: u64, intent: Intent) -> AppView {
     }
 }
 
-fn environment() -> EnvironmentView {
+/// What an environment with runtime `node` says of itself.
+pub fn registration() -> Registration {
     let name = RuntimeName::parse("node").unwrap();
     let summary = RuntimeSummary {
         name: name.clone(),
@@ -250,18 +277,28 @@ fn environment() -> EnvironmentView {
         secrets_needed: vec![],
         turn_timeout: std::time::Duration::from_secs(60),
     };
-    let registration = Registration {
+    Registration {
         environment: local(),
         version: "0.1.0".into(),
         boot: "b".into(),
         concurrent_starts: 2,
         runtimes: [(name, summary)].into(),
-    };
+        host: "here".into(),
+        url: None,
+        proxy_url: None,
+        capacity: None,
+    }
+}
+
+fn environment() -> EnvironmentView {
     EnvironmentView {
-        registration: Arc::new(registration),
+        registration: Arc::new(registration()),
         heard_at: NOW,
         heard: Mono::default(),
-        available: true,
+        presence: Presence::Available,
+        draining: false,
+        is_local: true,
+        proxy: None,
         instances: 0,
     }
 }

@@ -1,15 +1,17 @@
 //! The room on a real unix socket and a real TCP port, and a client that hides nothing.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::time::{Mono, Now};
 use nbsupervisor::admin::{
-    About, Admin, AdminState, RuntimeSource, TcpAccess, UnixAccess, UsageSource, serve_tcp, serve_unix,
+    About, Admin, AdminState, LocalHands, RuntimeSource, TcpAccess, UnixAccess, UsageSource, serve_tcp, serve_unix,
 };
+use nbsupervisor::entry::EntryHandle;
 use nbsupervisor::ports::{BoxFuture, LogError, LogLine, LogQuery, LogReader};
 use nbsupervisor::wire::api::runtime::RecipeProblem;
 use nbsupervisor::wire::api::usage::{AppUsage, Capacity, HostUsage};
@@ -61,13 +63,13 @@ impl LogReader for Logs {
 struct Usage;
 
 impl UsageSource for Usage {
-    fn app(&self, _: &AppId) -> Option<AppUsage> {
+    fn app(&self, _: &EnvironmentName, _: &AppId) -> Option<AppUsage> {
         Some(AppUsage { memory_bytes: Some(1 << 20), memory_source: Some("proc_rss".into()), ..AppUsage::default() })
     }
-    fn host(&self) -> Option<HostUsage> {
+    fn host(&self, _: &EnvironmentName) -> Option<HostUsage> {
         Some(HostUsage::default())
     }
-    fn capacity(&self) -> Option<Capacity> {
+    fn capacity(&self, _: &EnvironmentName) -> Option<Capacity> {
         Some(Capacity { cpus: 2, memory_bytes: 1 << 30 })
     }
 }
@@ -98,22 +100,34 @@ impl Drop for Room {
     }
 }
 
+/// A standalone room with a scripted entry.
 pub async fn open() -> Room {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("admin.sock");
     let record = Arc::new(Memory::default());
     let (entry, desk) = nbsupervisor::entry::desk(record.clone(), 64);
     tokio::spawn(Script::new(desk, record).run());
+    serve(entry, None, Some([local()].into()), Arc::new(|| Now { mono: Mono::default(), wall: NOW })).await
+}
+
+/// A room with that entry, or with the hands of a worker.
+pub async fn serve(
+    entry: EntryHandle,
+    hands: Option<Arc<dyn LocalHands>>,
+    environments: Option<BTreeSet<EnvironmentName>>,
+    now: Arc<dyn Fn() -> Now + Send + Sync>,
+) -> Room {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("admin.sock");
     let stop = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tcp = listener.local_addr().unwrap();
     let admin = Admin::new(AdminState {
         entry,
+        local: hands,
         logs: Arc::new(Logs),
         usage: Arc::new(Usage),
         runtimes: Arc::new(Recipes),
-        defaults: SpecDefaults { environments: Some([local()].into()) },
-        now: Arc::new(|| Now { mono: Mono::default(), wall: NOW }),
+        defaults: SpecDefaults { environments },
+        now,
         about: About {
             version: "0.1.0".into(),
             mode: "standalone".into(),

@@ -17,6 +17,10 @@ fn matches(value: &Value, schema: &Value, document: &Value, at: &str) {
         }
         return;
     }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let operation = value.get("id").is_some();
+        return matches(value, &either[usize::from(!operation)], document, at);
+    }
     match schema["type"].as_str().unwrap() {
         "array" => {
             for (i, item) in value.as_array().unwrap_or_else(|| panic!("{at}: {value}")).iter().enumerate() {

@@ -23,9 +23,9 @@ use nbs_core::recipe::Adapter;
 use nbs_core::record::{Change, Recovered};
 use nbs_core::spec::AppSpec;
 use nbs_core::time::{Mono, Wall};
-use nbs_core::view::{AppView, EventView, InstanceView, OperationView};
+use nbs_core::view::{AppView, EnvironmentView, EventView, InstanceView, OperationView};
 use nbsupervisor::entry::{Desk, FleetView, Request as Asked, desk};
-use nbsupervisor::gateway::{Drained, Gateway, Options};
+use nbsupervisor::gateway::{Drained, Gateway, Hops, Options};
 use nbsupervisor::ports::{BoxFuture, Record, RecordError, TokenRow};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -84,10 +84,15 @@ pub struct House {
 
 impl House {
     pub async fn open(options: Options) -> Self {
+        Self::open_at(0, options, Hops::default()).await
+    }
+
+    /// On a port that was somebody's before, or any.
+    pub async fn open_at(port: u16, options: Options, hops: Hops) -> Self {
         let (handle, mut desk) = desk(Arc::new(NoRecord), 1024);
         let asked = std::mem::replace(&mut desk.requests, mpsc::channel(1).1);
-        let gateway = Gateway::new(handle, options);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Gateway::in_fleet(handle, options, hops);
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(gateway.clone().serve(listener, shutdown.clone()));
@@ -95,9 +100,15 @@ impl House {
     }
 
     pub fn show(&self, apps: Vec<AppView>) {
+        self.show_in(apps, Vec::new());
+    }
+
+    pub fn show_in(&self, apps: Vec<AppView>, environments: Vec<EnvironmentView>) {
+        let environments =
+            environments.into_iter().map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
         let names: Vec<_> = apps.iter().map(|app| app.spec.name.clone()).collect();
         let apps = apps.into_iter().map(|app| (app.spec.name.clone(), Arc::new(app))).collect();
-        self.desk.publish(FleetView { apps, ..FleetView::default() }, &names, &[], false);
+        self.desk.publish(FleetView { apps, environments, ..FleetView::default() }, &names, &[], false);
     }
 
     pub async fn connect(&self) -> TcpStream {
@@ -173,6 +184,7 @@ pub fn running(app: &str, address: Address, strip: bool) -> AppView {
         progress: None,
         last_log: Vec::new(),
         notes: Vec::new(),
+        local: None,
     };
     view.instances[0].report = Some(Arc::new(report));
     view
@@ -193,6 +205,8 @@ pub fn resting(app: &str, status: Status, intent: Intent) -> AppView {
         instances: vec![InstanceView {
             environment,
             status,
+            intent: Intent::Run,
+            leaving: false,
             since: Wall(0),
             report: None,
             observed_at: Wall(0),

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::house::*;
 
 /// Grants any upgrade and sends back what it gets; says goodbye after the other side's end.
-async fn echo(mut request: Request<Incoming>) -> Reply {
+pub async fn echo(mut request: Request<Incoming>) -> Reply {
     let upgrade = hyper::upgrade::on(&mut request);
     let headers = request.headers().clone();
     let Some(protocol) = headers.get("upgrade").cloned() else {

@@ -121,6 +121,27 @@ async fn rot_in_a_row_that_is_read_later_is_told() {
 }
 
 #[tokio::test]
+async fn a_fact_is_believed_only_as_it_was_written() {
+    for damage in [
+        "UPDATE facts SET body = replace(body, '\"epoch\":8', '\"epoch\":7')",
+        "UPDATE facts SET name = 'env_c' WHERE name = 'env_a'",
+        "UPDATE facts SET name = 'erp' WHERE kind = 'grant'",
+        "UPDATE facts SET name = 'x' WHERE kind = 'epoch'",
+        "UPDATE facts SET kind = 'grand' WHERE kind = 'grant'",
+        "UPDATE facts SET kind = 'grant' WHERE kind = 'epoch'",
+    ] {
+        let dir = tempdir().unwrap();
+        filled(dir.path()).await;
+        execute(&dir.path().join("record.db"), damage);
+        let error = Store::open(dir.path()).unwrap().load().await.map(drop).unwrap_err().to_string();
+        assert!(
+            error.contains("facts ") && error.contains("record.db") && error.contains("backup"),
+            "{damage}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_directory_in_its_place_is_refused() {
     let dir = tempdir().unwrap();
     fs::create_dir(dir.path().join("record.db")).unwrap();
@@ -168,9 +189,9 @@ async fn a_newer_schema_is_refused() {
     execute(&file, "PRAGMA user_version = 7");
     let before = fs::read(&file).unwrap();
     let error = refusal(dir.path());
-    assert_eq!(error, OpenError::Newer { file: file.clone(), found: 7, supported: 1 });
+    assert_eq!(error, OpenError::Newer { file: file.clone(), found: 7, supported: 2 });
     let text = error.to_string();
-    assert!(text.contains("schema 7") && text.contains("up to 1") && text.contains("newer nbsupervisor"), "{text}");
+    assert!(text.contains("schema 7") && text.contains("up to 2") && text.contains("newer nbsupervisor"), "{text}");
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
-use nbs_core::id::{OperationId, Seq};
+use nbs_core::id::{Epoch, OperationId, Seq};
 use nbs_core::limits::{EVENTS_IN_MEMORY, OPERATIONS_ENDED_IN_MEMORY};
-use nbs_core::record::{AppRow, Change, OperationRow, Recovered};
+use nbs_core::record::{AppRow, Change, EnvironmentRow, OperationRow, Recovered};
 use nbs_core::view::{EventView, OperationStatus};
 use nbsupervisor::ports::{Record, RecordError};
 use nbsupervisor::store::{OpenError, Store};
@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use tempfile::tempdir;
 
 use crate::samples::{
-    app, app_change, app_id, event, event_change, filled, instance, key, operation, operation_change, recovered, token,
+    app, app_change, app_id, environment, environment_name, event, event_change, filled, grant, instance, key,
+    operation, operation_change, recovered, reign, token,
 };
 
 #[tokio::test]
@@ -40,11 +41,50 @@ async fn every_kind_of_row_survives_a_restart() {
     assert_eq!(before.keys, [key("k", 10)]);
     assert_eq!(before.instances, [instance("crm", 1)]);
     assert_eq!((before.seq, before.boot.as_deref()), (Seq(1), Some("boot-1")));
+    assert_eq!(before.environments, [environment("env_a"), environment("env_b")]);
+    assert_eq!(before.grants, [grant("crm", "env_b")]);
+    assert_eq!((before.epoch, before.own_environment.clone()), (Epoch(8), Some(environment_name("env_a"))));
+    assert_eq!(before.follows, Some(reign(9)));
     assert_eq!(recovered(dir.path()).await, before);
     let store = Store::open(dir.path()).unwrap();
     assert_eq!(store.tokens().await.unwrap(), [token("ci")]);
     store.commit(vec![Change::ForgetInstance(app_id("crm"))]).await.unwrap();
     assert_eq!(store.load().await.unwrap().instances, []);
+}
+
+#[tokio::test]
+async fn facts_are_replaced_and_forgotten_one_by_one() {
+    let dir = tempdir().unwrap();
+    filled(dir.path()).await;
+    let store = Store::open(dir.path()).unwrap();
+    let renewed = EnvironmentRow { draining: false, ..environment("env_a") };
+    let changes = vec![
+        Change::Reign(Epoch(9)),
+        Change::OwnEnvironment(environment_name("env_c")),
+        Change::Environment(Box::new(renewed.clone())),
+        Change::ForgetEnvironment(environment_name("env_b")),
+        Change::ForgetEnvironment(environment_name("never-there")),
+        Change::Grant(grant("erp", "env_a")),
+        Change::GrantEnd(app_id("crm")),
+        Change::Follow(reign(10)),
+    ];
+    store.commit(changes).await.unwrap();
+    drop(store);
+    let found = recovered(dir.path()).await;
+    assert_eq!((found.environments, found.grants), (vec![renewed], vec![grant("erp", "env_a")]));
+    assert_eq!((found.epoch, found.own_environment), (Epoch(9), Some(environment_name("env_c"))));
+    assert_eq!(found.follows, Some(reign(10)));
+}
+
+#[tokio::test]
+async fn a_number_that_only_a_place_knows_is_not_given_again() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut row = app("crm", 1, 1);
+    row.placements[0].start_seq = Seq(12);
+    store.commit(vec![app_change(&row)]).await.unwrap();
+    drop(store);
+    assert_eq!(recovered(dir.path()).await.seq, Seq(12));
 }
 
 #[tokio::test]

@@ -1,20 +1,25 @@
 //! Rows to store.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nbs_core::command::ActionKind;
-use nbs_core::id::{Epoch, Generation, OperationId, Run, Seq};
+use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Run, Seq};
 use nbs_core::intent::Intent;
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::observation::Identity;
-use nbs_core::order::RunGoal;
+use nbs_core::order::{Capacity, LocalAction, LocalOverride, Registration, RunGoal, RuntimeSummary};
 use nbs_core::phase::Phase;
 use nbs_core::reason::{Reason, ReasonCode};
-use nbs_core::recipe::Adapter;
-use nbs_core::record::{AppLife, AppRow, Change, KeyRow, LedgerGoal, LedgerRow, OperationRow, Recovered};
+use nbs_core::recipe::{Adapter, Listen};
+use nbs_core::record::{
+    AppLife, AppRow, Change, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, LedgerRow, OperationRow, PlacementRow,
+    Recovered,
+};
 use nbs_core::secret::SecretText;
-use nbs_core::spec::AppSpec;
+use nbs_core::spec::{AppSpec, Limits};
 use nbs_core::time::Wall;
 use nbs_core::view::{EventView, OperationStatus, OperationView};
 use nbsupervisor::ports::{Record, TokenRow};
@@ -40,9 +45,14 @@ pub fn app(name: &str, generation: u64, seq: u64) -> AppRow {
         spec: spec(name),
         generation: Generation(generation),
         jwt: SecretText::new(JWT),
-        intent: Intent::OnDemand { awake: true },
         intent_seq: Seq(seq),
-        start_seq: Seq(seq),
+        placements: vec![PlacementRow {
+            environment: EnvironmentName::parse("local").unwrap(),
+            intent: Intent::OnDemand { awake: true },
+            start_seq: Seq(seq),
+            since: Seq(seq),
+            leaving: false,
+        }],
         created_at: Wall(1_700_000_000_000),
         life: AppLife::Kept,
     }
@@ -101,7 +111,49 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
         reason: Some(Reason::new(ReasonCode::ExitStatus, "exited with status 1")),
         restarts: 2,
         last_log: vec!["line".into()],
+        turn: 3,
+        local: Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) }),
+        shelved: Some(RunGoal { start_seq: Seq(seq), spec: spec(name), jwt: SecretText::new(JWT), turn: None }),
     }
+}
+
+pub fn environment_name(text: &str) -> EnvironmentName {
+    EnvironmentName::parse(text).unwrap()
+}
+
+pub fn environment(name: &str) -> EnvironmentRow {
+    let node = RuntimeName::parse("node").unwrap();
+    let runtime = RuntimeSummary {
+        name: node.clone(),
+        description: "Node".into(),
+        adapter: Adapter::Systemd,
+        listen: Listen::Port,
+        strip_prefix: true,
+        max_limits: Limits::default(),
+        app_id_pattern: None,
+        secrets_needed: vec!["KEY".into()],
+        turn_timeout: Duration::from_secs(300),
+    };
+    let registration = Registration {
+        environment: environment_name(name),
+        version: "0.4.0".into(),
+        boot: "boot-1".into(),
+        concurrent_starts: 4,
+        runtimes: BTreeMap::from([(node, runtime)]),
+        host: "host-1".into(),
+        url: Some("http://10.0.0.2:13000".into()),
+        proxy_url: None,
+        capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+    };
+    EnvironmentRow { name: environment_name(name), registration, draining: true, heard_at: Wall(6) }
+}
+
+pub fn grant(name: &str, environment: &str) -> GrantRow {
+    GrantRow { app: app_id(name), environment: environment_name(environment), start_seq: Seq(4) }
+}
+
+pub fn reign(epoch: u64) -> Reign {
+    Reign { epoch: Epoch(epoch), entry: EntryId::parse("entry-1").unwrap() }
 }
 
 pub fn token(name: &str) -> TokenRow {
@@ -135,6 +187,12 @@ pub async fn filled(dir: &Path) -> Recovered {
         Change::Key(Box::new(key("k", 10))),
         Change::Boot("boot-1".into()),
         Change::Instance(Box::new(instance("crm", 1))),
+        Change::Reign(Epoch(8)),
+        Change::OwnEnvironment(environment_name("env_a")),
+        Change::Environment(Box::new(environment("env_a"))),
+        Change::Environment(Box::new(environment("env_b"))),
+        Change::Grant(grant("crm", "env_b")),
+        Change::Follow(reign(9)),
     ];
     store.commit(changes).await.unwrap();
     assert!(store.add_token(token("ci")).await.unwrap());

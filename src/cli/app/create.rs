@@ -127,7 +127,11 @@ fn put(spec: &mut Map<String, Value>, table: &str, key: &str, value: Value) {
 }
 
 fn split<'a>(what: &str, pair: &'a str) -> Outcome<(&'a str, &'a str)> {
-    let wrong = || Failure::usage(format!("{pair:?} is no KEY=VALUE of {what}"), "write KEY=VALUE");
+    let hint = match what {
+        "env" => "write KEY=VALUE; where the app runs is said with --environment NAME",
+        _ => "write KEY=VALUE",
+    };
+    let wrong = || Failure::usage(format!("{pair:?} is no KEY=VALUE of {what}"), hint);
     pair.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(wrong)
 }
 

@@ -21,8 +21,11 @@ pub struct EditArgs {
     /// Take a key of the spec away (repeatable)
     #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
+    /// Where it is to run from now on: name every environment (repeatable); it leaves those that are not named
+    #[arg(long = "environment", visible_alias = "env", value_name = "NAME")]
+    environments: Vec<String>,
     /// A merge patch as JSON ("-": standard input)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["edit_set", "unset"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["edit_set", "unset", "environments"])]
     json: Option<PathBuf>,
 }
 
@@ -30,7 +33,7 @@ pub async fn run(session: &mut Session, args: EditArgs) -> Outcome {
     let app: App = session.client.read(&path(&args.name)).await?;
     let patch = match &args.json {
         Some(file) => Value::Object(read_object(file)?),
-        None if args.set.is_empty() && args.unset.is_empty() => in_editor(&app)?,
+        None if args.set.is_empty() && args.unset.is_empty() && args.environments.is_empty() => in_editor(&app)?,
         None => from_flags(&args)?,
     };
     if patch.as_object().is_some_and(Map::is_empty) {
@@ -42,10 +45,26 @@ pub async fn run(session: &mut Session, args: EditArgs) -> Outcome {
         return session.out.data(text);
     }
     session.out.say(format!("{} is at generation {}", changed.name, changed.generation));
+    tell_moves(session, &app, &changed);
     if changed.instances.iter().any(|i| i.pid.is_some() && i.spec_generation != changed.generation) {
         session.out.say(format!("what needs a restart takes effect by `nbsupervisor app restart {}`", changed.name));
     }
     Ok(())
+}
+
+/// Where it goes, and where it leaves.
+fn tell_moves(session: &Session, before: &App, after: &App) {
+    let was = |name: &str| before.instances.iter().any(|i| i.environment == name && !i.leaving);
+    let (leaving, stays): (Vec<_>, Vec<_>) = after.instances.iter().partition(|instance| instance.leaving);
+    let names = |list: Vec<&str>| list.join(", ");
+    let gone: Vec<&str> = leaving.iter().map(|i| i.environment.as_str()).filter(|name| was(name)).collect();
+    let new: Vec<&str> = stays.iter().map(|i| i.environment.as_str()).filter(|name| !was(name)).collect();
+    if !gone.is_empty() {
+        session.out.say(format!("it is being taken away from {}", names(gone)));
+    }
+    if !new.is_empty() {
+        session.out.say(format!("it is placed in {} from now on; `nbsupervisor queue` shows its turn", names(new)));
+    }
 }
 
 /// Sends a patch made from this app.
@@ -64,6 +83,9 @@ fn from_flags(args: &EditArgs) -> Outcome<Value> {
     }
     for key in &args.unset {
         place(&mut patch, key, Value::Null)?;
+    }
+    if !args.environments.is_empty() {
+        place(&mut patch, "environments", args.environments.clone().into())?;
     }
     Ok(Value::Object(patch))
 }
@@ -185,10 +207,12 @@ mod tests {
             name: "crm".into(),
             set: vec!["env.PORT=8080".into(), "limits.tasks_max=9".into(), "labels.a.b=x".into(), "title=T".into()],
             unset: vec!["env.OLD".into()],
+            environments: vec!["env_a".into(), "env_b".into()],
             json: None,
         };
         let wanted = json!({
             "env": { "PORT": "8080", "OLD": null }, "limits": { "tasks_max": 9 }, "labels": { "a.b": "x" }, "title": "T",
+            "environments": ["env_a", "env_b"],
         });
         assert_eq!(from_flags(&args).unwrap(), wanted);
     }

@@ -29,7 +29,7 @@ pub struct LogsArgs {
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Of this instance
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "env", value_name = "NAME")]
     environment: Option<String>,
     /// Show when each line came, where the log keeps it
     #[arg(short, long)]

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod edit;
+pub mod local;
 pub mod logs;
 pub mod run;
 pub mod show;
@@ -19,14 +20,14 @@ pub enum AppVerb {
     Show(NameArgs),
     /// Make an app
     Create(Box<create::CreateArgs>),
-    /// Change an app: --set and --unset, --json, or in $EDITOR
+    /// Change an app: --set and --unset, --environment, --json, or in $EDITOR
     Edit(edit::EditArgs),
     /// Run apps
     Start(run::RunArgs),
     /// Stop apps until they are started again
-    Stop(run::RunArgs),
+    Stop(run::LocalArgs),
     /// Stop and start apps
-    Restart(run::RunArgs),
+    Restart(run::LocalArgs),
     /// Stop and remove apps; their data is kept unless --purge-data is said
     Remove(run::RemoveArgs),
     /// Print what an app wrote
@@ -51,8 +52,8 @@ pub async fn run(session: &mut Session, verb: AppVerb) -> Outcome {
         AppVerb::Create(args) => create::run(session, *args).await,
         AppVerb::Edit(args) => edit::run(session, args).await,
         AppVerb::Start(args) => run::run(session, "start", args).await,
-        AppVerb::Stop(args) => run::run(session, "stop", args).await,
-        AppVerb::Restart(args) => run::run(session, "restart", args).await,
+        AppVerb::Stop(args) => run::run_or_local(session, "stop", args).await,
+        AppVerb::Restart(args) => run::run_or_local(session, "restart", args).await,
         AppVerb::Remove(args) => run::remove(session, args).await,
         AppVerb::Logs(args) => logs::run(session, args).await,
         AppVerb::Why(args) => show::why(session, &args.name).await,

@@ -4,6 +4,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::local;
 use super::show::{names, path};
 use crate::cli::Session;
 use crate::cli::client::with_query;
@@ -27,11 +28,20 @@ pub struct RunArgs {
     /// Every app
     #[arg(long, conflicts_with = "names")]
     all: bool,
-    /// In these environments only
-    #[arg(long = "environment", value_name = "NAME")]
+    /// In this environment only (repeatable)
+    #[arg(long = "environment", visible_alias = "env", value_name = "NAME")]
     environments: Vec<String>,
     #[command(flatten)]
-    wait: WaitArgs,
+    pub wait: WaitArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct LocalArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// On this worker alone, past its entry; holds until a later command at the entry
+    #[arg(long, conflicts_with = "environments")]
+    local: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +76,14 @@ pub async fn run(session: &mut Session, action: &str, args: RunArgs) -> Outcome 
     let body = (!args.environments.is_empty()).then(|| json!({ "environments": args.environments }));
     let requests = names.iter().map(|name| (Method::POST, format!("{}/{action}", path(name)), body.clone()));
     submit(session, requests.collect(), &args.wait).await
+}
+
+pub async fn run_or_local(session: &mut Session, action: &'static str, args: LocalArgs) -> Outcome {
+    if !args.local {
+        return run(session, action, args.run).await;
+    }
+    let names = if args.run.all { names(session).await? } else { args.run.names };
+    local::run(session, action, names, &args.run.wait).await
 }
 
 pub async fn remove(session: &mut Session, args: RemoveArgs) -> Outcome {

@@ -15,7 +15,7 @@ use crate::wire::api::daemon::Status;
 #[derive(Debug, Default, clap::Args)]
 pub struct ListArgs {
     /// Placed in this environment
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "env", value_name = "NAME")]
     environment: Option<String>,
     /// In this status
     #[arg(long, value_name = "STATUS")]
@@ -49,10 +49,21 @@ struct RowSpec {
 #[derive(Deserialize)]
 struct RowInstance {
     environment: String,
+    status: String,
+    #[serde(default)]
+    leaving: bool,
+    #[serde(default)]
+    local: Option<RowLocal>,
     version: Option<String>,
     address: Option<String>,
     restarts: u32,
     reason: Option<RowReason>,
+}
+
+#[derive(Deserialize)]
+struct RowLocal {
+    action: String,
+    actor: String,
 }
 
 #[derive(Deserialize)]
@@ -72,18 +83,14 @@ pub async fn list(session: &mut Session, args: ListArgs) -> Outcome {
         return session.out.data(text);
     }
     let rows = rows(&text)?.into_iter().map(|app| {
-        let first = app.instances.first();
-        let places: Vec<_> = app.instances.iter().map(|instance| instance.environment.as_str()).collect();
+        let places: Vec<_> = app.instances.iter().map(place).collect();
+        let status = summary(&app);
         let restarts: u32 = app.instances.iter().map(|instance| instance.restarts).sum();
-        let reason = match app.status.as_str() {
-            "running" => None,
-            _ => app.instances.iter().find_map(|instance| instance.reason.as_ref()).map(|reason| reason.text.clone()),
-        };
-        let dash = |text: Option<&String>| text.cloned().unwrap_or_else(|| "-".into());
-        let version = dash(first.and_then(|instance| instance.version.as_ref()));
-        let address = dash(first.and_then(|instance| instance.address.as_ref()));
-        let (restarts, places, reason) = (restarts.to_string(), places.join(", "), reason.unwrap_or_default());
-        vec![app.name, app.status, app.intent, app.spec.runtime, version, places, address, restarts, reason]
+        let reason = reason(&app).unwrap_or_default();
+        let version = all(app.instances.iter().filter_map(|instance| instance.version.as_deref()));
+        let address = all(app.instances.iter().filter_map(|instance| instance.address.as_deref()));
+        let (restarts, places) = (restarts.to_string(), places.join(", "));
+        vec![app.name, status, app.intent, app.spec.runtime, version, places, address, restarts, reason]
     });
     let header = ["NAME", "STATUS", "INTENT", "RUNTIME", "VERSION", "ENVIRONMENT", "ADDRESS", "RESTARTS", "REASON"];
     let empty = if filtered {
@@ -92,6 +99,51 @@ pub async fn list(session: &mut Session, args: ListArgs) -> Outcome {
         "there is no app yet: `nbsupervisor app create NAME --runtime R` makes one, `nbsupervisor runtime list` shows what can run"
     };
     session.out.table(&header, rows.collect(), empty)
+}
+
+/// The status of an app; with several instances, how many of them share it: `running 1/2`.
+fn summary(app: &Row) -> String {
+    let counted: Vec<_> = app.instances.iter().filter(|instance| !instance.leaving).collect();
+    if counted.len() < 2 {
+        return app.status.clone();
+    }
+    let same = counted.iter().filter(|instance| instance.status == app.status).count();
+    format!("{} {same}/{}", app.status, counted.len())
+}
+
+/// Where an instance is, with what is not as usual there.
+fn place(instance: &RowInstance) -> String {
+    match (instance.leaving, instance.status.as_str()) {
+        (true, _) => format!("{} (leaving)", instance.environment),
+        (false, "unknown") => format!("{} (silent)", instance.environment),
+        _ => instance.environment.clone(),
+    }
+}
+
+/// Why not all is well, and where.
+fn reason(app: &Row) -> Option<String> {
+    let at = |instance: &RowInstance, text: String| match app.instances.len() {
+        1 => text,
+        _ => format!("{}: {text}", instance.environment),
+    };
+    let bad = app.instances.iter().filter(|instance| instance.status != "running");
+    let failed = bad.filter_map(|instance| Some(at(instance, instance.reason.as_ref()?.text.clone())));
+    let local = app.instances.iter().filter_map(|instance| {
+        let local = instance.local.as_ref()?;
+        Some(at(instance, format!("{} on its host by {}", local.action, local.actor)))
+    });
+    failed.chain(local).next()
+}
+
+/// What all instances have, each value once.
+fn all<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let mut seen: Vec<&str> = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    if seen.is_empty() { "-".into() } else { seen.join(", ") }
 }
 
 /// All pages as one answer; the first page as it came, if it is the only one.
@@ -160,15 +212,27 @@ pub async fn show(session: &mut Session, name: &str) -> Outcome {
         }
     }
     for instance in &app.instances {
-        show_instance(instance, app.generation, &mut line);
+        show_instance(instance, &app, &mut line);
     }
     session.out.data(lines.join("\n"))
 }
 
-fn show_instance(instance: &Instance, generation: u64, line: &mut impl FnMut(&str, String)) {
+fn show_instance(instance: &Instance, app: &App, line: &mut impl FnMut(&str, String)) {
+    let (generation, intent) = (app.generation, app.intent.as_ref());
     let last = instance.last_status.as_ref().map(|last| format!(" (last {last})")).unwrap_or_default();
     let age = instance.age_ms.map(|ms| format!(", heard {} ago", seconds(ms))).unwrap_or_default();
-    line("instance", format!("{}: {}{last} since {}{age}", instance.environment, instance.status, instance.since));
+    let leaving = if instance.leaving { ", leaving" } else { "" };
+    let state = format!("{}{last}{leaving}", instance.status);
+    line("instance", format!("{}: {state} since {}{age}", instance.environment, instance.since));
+    if instance.intent != intent && !instance.leaving {
+        line("  intent", instance.intent.to_string());
+    }
+    if let Some(local) = &instance.local {
+        line(
+            "  local",
+            format!("{} on that host by {}, {}; holds until a later command", local.action, local.actor, local.at),
+        );
+    }
     if let Some(pid) = instance.pid {
         let (adapter, address) = (instance.adapter.as_deref(), instance.address.as_deref());
         line(
@@ -257,6 +321,45 @@ pub fn path(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn row(status: &str, instances: &[(&str, &str, bool)]) -> Row {
+        let instance = |(environment, status, leaving): &(&str, &str, bool)| RowInstance {
+            environment: environment.to_string(),
+            status: status.to_string(),
+            leaving: *leaving,
+            local: None,
+            version: None,
+            address: None,
+            restarts: 0,
+            reason: None,
+        };
+        let instances = instances.iter().map(instance).collect();
+        let spec = RowSpec { runtime: "node".into() };
+        Row { name: "crm".into(), status: status.into(), intent: "run".into(), instances, spec }
+    }
+
+    #[test]
+    fn a_row_of_several_instances_says_how_many_share_the_status() {
+        assert_eq!(summary(&row("running", &[("local", "running", false)])), "running");
+        let two = row("running", &[("env_a", "running", false), ("env_b", "queued", false)]);
+        assert_eq!(summary(&two), "running 1/2");
+        // One that leaves is no part of the whole any more.
+        let leaving = row("running", &[("env_a", "running", false), ("env_b", "stopping", true)]);
+        assert_eq!((summary(&leaving).as_str(), place(&leaving.instances[1]).as_str()), ("running", "env_b (leaving)"));
+        assert_eq!(place(&row("unknown", &[("env_a", "unknown", false)]).instances[0]), "env_a (silent)");
+    }
+
+    #[test]
+    fn a_reason_names_its_environment_where_there_are_several() {
+        let mut two = row("running", &[("env_a", "running", false), ("env_b", "error", false)]);
+        two.instances[1].reason = Some(RowReason { text: "exited with status 3".into() });
+        assert_eq!(reason(&two).as_deref(), Some("env_b: exited with status 3"));
+        let mut one = row("stopped", &[("env_b", "stopped", false)]);
+        one.instances[0].local = Some(RowLocal { action: "stop".into(), actor: "ann".into() });
+        assert_eq!(reason(&one).as_deref(), Some("stop on its host by ann"));
+        let values = ["1.2", "1.2", "1.3"].into_iter();
+        assert_eq!((all(values), all([].into_iter())), ("1.2, 1.3".to_string(), "-".to_string()));
+    }
 
     #[test]
     fn an_address_to_open_is_one_that_can_be_opened() {

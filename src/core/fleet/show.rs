@@ -79,8 +79,11 @@ impl Fleet {
     /// The start queue in the order of service.
     pub fn queue_view(&self, now: Now) -> Vec<QueueView> {
         let mut views = self.queue.view();
-        for view in views.iter_mut().filter(|view| !self.is_there(now, &view.environment)) {
-            // Nobody can say when a silent environment is back.
+        let closed = |name: &EnvironmentName| {
+            !self.is_there(now, name) || self.places.get(name).is_some_and(|place| place.draining)
+        };
+        for view in views.iter_mut().filter(|view| closed(&view.environment)) {
+            // Nobody can say when a silent environment is back, or for how long one is drained.
             view.eta_ms = None;
             view.waits_for = format!("environment {}", view.environment);
         }

@@ -1,6 +1,7 @@
 //! An app and its instances.
 
 use nbs_core::name::EnvironmentName;
+use nbs_core::order::LocalOverride;
 use nbs_core::recipe::Adapter;
 use nbs_core::time::{Mono, Now, Wall};
 use nbs_core::unit::unit_name;
@@ -54,6 +55,10 @@ pub struct Instance {
     pub environment: String,
     /// Public status.
     pub status: Word,
+    /// What should be there: `run`, `stop` or `on-demand`.
+    pub intent: Word,
+    /// Whether the app is being taken away from there.
+    pub leaving: bool,
     /// While the status is `unknown`: what it was when last heard.
     pub last_status: Option<Word>,
     /// The app's own version.
@@ -90,6 +95,25 @@ pub struct Instance {
     pub progress: Option<String>,
     /// What could not be done as asked.
     pub notes: Vec<String>,
+    /// What somebody asked for on the host itself, while it holds.
+    pub local: Option<Local>,
+}
+
+/// What somebody asked for on a worker's own host, past the entry. It holds until a later command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// `stop` or `restart`.
+    pub action: Word,
+    /// Who.
+    pub actor: String,
+    /// When.
+    pub at: String,
+}
+
+impl From<&LocalOverride> for Local {
+    fn from(local: &LocalOverride) -> Self {
+        Self { action: local.action.as_str().into(), actor: local.actor.clone(), at: time(local.at) }
+    }
 }
 
 /// Why an instance is not well.
@@ -151,6 +175,8 @@ impl Instance {
         Self {
             environment: instance.environment.to_string(),
             status: instance.status.as_str().into(),
+            intent: instance.intent.as_str().into(),
+            leaving: instance.leaving,
             last_status: report.filter(|_| silent).map(|report| report.phase.status().as_str().into()),
             version: report.and_then(|report| report.version.clone()),
             reason: report.and_then(|report| report.reason.as_ref()).map(Reason::from),
@@ -169,6 +195,7 @@ impl Instance {
             next_attempt_at: report.and_then(|report| report.next_attempt).map(time),
             progress: report.and_then(|report| report.progress.clone()),
             notes: report.map(|report| report.notes.clone()).unwrap_or_default(),
+            local: report.and_then(|report| report.local.as_ref()).map(Local::from),
         }
     }
 }
@@ -213,6 +240,7 @@ mod tests {
             progress: None,
             last_log: vec!["bye".into()],
             notes: vec![],
+            local: None,
         }
     }
 
@@ -220,6 +248,8 @@ mod tests {
         InstanceView {
             environment: EnvironmentName::parse("local").unwrap(),
             status,
+            intent: nbs_core::intent::Intent::Run,
+            leaving: false,
             since: Wall(1_795_230_000_000),
             report: report.map(Arc::new),
             observed_at: Wall(1_795_230_009_000),
@@ -239,10 +269,10 @@ mod tests {
             io_write_bytes: Some(4096),
             pressure: Some(crate::wire::api::usage::Pressure { cpu: 0.5, memory: 0.0, io: 1.5 }),
         };
-        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(&usage), None, now);
+        let shown = Instance::of(&instance(Status::Running, Some(report())), Some(usage), None, now);
         let json = serde_json::to_value(shown).unwrap();
         let wanted = serde_json::json!({
-            "environment": "local", "status": "running", "last_status": null, "version": "2.2.15",
+            "environment": "local", "status": "running", "intent": "run", "leaving": false, "last_status": null, "version": "2.2.15",
             "reason": { "code": "oom_killed", "text": "out of memory", "remedy": ReasonCode::OomKilled.remedy() },
             "since": "2026-11-21T03:00:00.000Z", "observed_at": "2026-11-21T03:00:09.000Z", "age_ms": 1200,
             "source": "worker", "adapter": "process", "pid": 4711, "unit": null, "address": "127.0.0.1:20001",
@@ -250,6 +280,7 @@ mod tests {
             "usage": { "cpu_percent": 1.2, "memory_bytes": 183_500_800, "memory_source": "cgroup", "tasks": 11,
                 "io_read_bytes": 0, "io_write_bytes": 4096, "pressure": { "cpu": 0.5, "memory": 0.0, "io": 1.5 } },
             "spec_generation": 3, "next_attempt_at": null, "progress": null, "notes": [],
+            "local": null,
         });
         assert_eq!(json, wanted);
     }
@@ -262,12 +293,19 @@ mod tests {
             boot: String::new(),
             concurrent_starts: 1,
             runtimes: Default::default(),
+            host: "h".into(),
+            url: None,
+            proxy_url: None,
+            capacity: None,
         };
         let environment = |seconds| EnvironmentView {
             registration: Arc::new(registration.clone()),
             heard_at: Wall(1_795_230_000_000 + seconds * 1000),
             heard: Mono(Duration::from_secs(seconds)),
-            available: true,
+            presence: nbs_core::view::Presence::Available,
+            draining: false,
+            is_local: true,
+            proxy: None,
             instances: 1,
         };
         let now = Now { mono: Mono(Duration::from_secs(3602)), wall: Wall(1_795_233_602_000) };
@@ -284,6 +322,16 @@ mod tests {
     fn a_silent_instance_tells_what_it_was() {
         let shown = Instance::of(&instance(Status::Unknown, Some(report())), None, None, Now::default());
         assert_eq!((shown.status.as_ref(), shown.last_status.as_deref()), ("unknown", Some("running")));
+    }
+
+    #[test]
+    fn a_local_word_is_told_with_who_and_when() {
+        let mut report = report();
+        let (action, at) = (nbs_core::order::LocalAction::Stop, Wall(1_795_230_000_000));
+        report.local = Some(LocalOverride { action, actor: "ann".into(), at });
+        let shown = Instance::of(&instance(Status::Stopped, Some(report)), None, None, Now::default());
+        let local = serde_json::to_value(shown.local).unwrap();
+        assert_eq!(local, serde_json::json!({ "action": "stop", "actor": "ann", "at": "2026-11-21T03:00:00.000Z" }));
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Whether it is ready.
     pub ready: bool,
+    /// Why it takes no commands, if so.
+    #[serde(default)]
+    pub read_only: Option<String>,
     /// The admin's unix socket.
     pub admin_socket: Option<String>,
     /// The admin's TCP address.

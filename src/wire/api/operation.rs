@@ -56,6 +56,22 @@ impl From<&OperationView> for Operation {
     }
 }
 
+/// The answer of a worker to a command with `"local": true`: it was told to the worker's loop. There is no operation;
+/// `local` of the instance shows that it was taken up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalCommand {
+    /// Which app.
+    pub app: String,
+    /// Where: the worker that answers.
+    pub environment: String,
+    /// `stop` or `restart`.
+    pub action: Word,
+    /// Who asked.
+    pub actor: String,
+    /// Always true; tells it from an operation.
+    pub local: bool,
+}
+
 impl Operation {
     /// Whether nothing more will come.
     pub fn has_ended(&self) -> bool {

@@ -21,7 +21,7 @@ pub struct QueueEntry {
     pub environment: String,
     /// 1 is next.
     pub position: usize,
-    /// The environment where the same app starts first, or `slot`.
+    /// The environment where the same app starts first; `slot`; or `environment <its own>` while that takes no starts.
     pub waits_for: String,
     /// Since when.
     pub since: String,

@@ -61,12 +61,26 @@ pub struct Pressure {
 /// `GET /usage`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UsageList {
-    /// The host.
+    /// The host of the environment that was asked for, else that of the first.
     pub host: Option<HostUsage>,
     /// What it has.
     pub capacity: Option<Capacity>,
+    /// The hosts of all environments, or of the one that was asked for.
+    #[serde(default)]
+    pub hosts: Vec<HostUsageRow>,
     /// Apps with a process, by name.
     pub apps: Vec<AppUsageRow>,
+}
+
+/// One host's line in `GET /usage`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostUsageRow {
+    /// Of which environment.
+    pub environment: String,
+    /// What it uses.
+    pub usage: Option<HostUsage>,
+    /// What it has.
+    pub capacity: Option<Capacity>,
 }
 
 /// One app's line in `GET /usage`.

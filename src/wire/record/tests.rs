@@ -1,22 +1,21 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::*;
-use crate::wire::samples;
+use nbs_core::command::ActionKind;
+use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Seq};
+use nbs_core::intent::Intent;
+use nbs_core::name::{EnvironmentName, RuntimeName};
+use nbs_core::order::{Capacity, LocalAction, LocalOverride, Registration, RuntimeSummary};
+use nbs_core::recipe::{Adapter, Listen};
+use nbs_core::record::{AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, OperationRow, PlacementRow};
+use nbs_core::spec::Limits;
+use nbs_core::time::Wall;
+use nbs_core::view::{EventView, OperationStatus, OperationView};
 use proptest::prelude::*;
 
-/// Turns a text around and remembers its place: enough to see that every secret goes through, with its own place.
-struct Mirror;
-
-impl Cipher for Mirror {
-    fn encrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
-        Ok(format!("{place}={}", text.chars().rev().collect::<String>()))
-    }
-
-    fn decrypt(&self, text: &str, place: &str) -> Result<String, RowError> {
-        let inner = text.strip_prefix(&format!("{place}="));
-        inner.map(|text| text.chars().rev().collect()).ok_or(RowError::Cipher(format!("not made for {place}")))
-    }
-}
+use super::*;
+use crate::wire::samples::{self, Mirror};
 
 proptest! {
     #[test]
@@ -45,6 +44,19 @@ proptest! {
     }
 
     #[test]
+    fn an_environment_reads_back_as_written(row in samples::environment_row()) {
+        prop_assert_eq!(read_environment(&write_environment(&row).unwrap()), Ok(row));
+    }
+
+    #[test]
+    fn turns_and_reigns_read_back_as_written(row in samples::grant_row(), reign in samples::reign()) {
+        prop_assert_eq!(read_epoch(&write_epoch(reign.epoch).unwrap()), Ok(reign.epoch));
+        prop_assert_eq!(read_own_environment(&write_own_environment(&row.environment).unwrap()), Ok(row.environment.clone()));
+        prop_assert_eq!(read_grant(&write_grant(&row).unwrap()), Ok(row));
+        prop_assert_eq!(read_reign(&write_reign(&reign).unwrap()), Ok(reign));
+    }
+
+    #[test]
     fn nothing_that_is_read_panics(text in "\\PC{0,200}") {
         prop_assert!(read_app(&text, &Mirror).is_err());
         prop_assert!(read_instance(&text, &Mirror).is_err());
@@ -70,7 +82,7 @@ fn a_later_field_is_ignored_and_a_later_version_refused() {
     let later_field = text.replacen('{', "{\"colour\":[1],", 1);
     assert_eq!(read_event(&later_field), Ok(event()));
     let later_version = text.replacen("\"v\":1", "\"v\":2,\"whole\":\"other\"", 1);
-    assert_eq!(read_event(&later_version), Err(RowError::Newer { found: 2 }));
+    assert_eq!(read_event(&later_version), Err(RowError::Newer { found: 2, supported: 1 }));
     assert!(read_event("{\"v\":2}").unwrap_err().to_string().contains("newer nbsupervisor"));
 }
 
@@ -99,9 +111,8 @@ fn secrets_stay_in_their_place() {
         spec: Arc::new(spec),
         generation: Generation(1),
         jwt: SecretText::new("token"),
-        intent: Intent::Run,
         intent_seq: Seq(1),
-        start_seq: Seq(1),
+        placements: vec![],
         created_at: Wall(1),
         life: AppLife::Kept,
     };
@@ -111,4 +122,102 @@ fn secrets_stay_in_their_place() {
     assert!(matches!(read_app(&moved, &Mirror), Err(RowError::Cipher(_))));
     let swapped = text.replace("app/crm/jwt=nekot", "app/crm/secret/jwt=rehto");
     assert!(matches!(read_app(&swapped, &Mirror), Err(RowError::Cipher(_))));
+}
+
+#[test]
+fn an_app_of_version_1_has_its_one_intent_in_every_environment() {
+    let (text, sealed) = (include_str!("tests/app_1.json"), include_str!("tests/instance_1.json"));
+    let row = read_app(text, &Mirror).unwrap();
+    let place = |environment: &str| PlacementRow {
+        environment: EnvironmentName::parse(environment).unwrap(),
+        intent: Intent::OnDemand { awake: true },
+        start_seq: Seq(7),
+        since: Seq(0),
+        leaving: false,
+    };
+    assert_eq!(row.placements, [place("env_a"), place("env_b")]);
+    assert_eq!((row.generation, row.intent_seq, row.created_at), (Generation(3), Seq(8), Wall(1_700_000_000_000)));
+    assert_eq!((row.jwt.expose(), row.life), ("token", AppLife::Kept));
+    let instance = read_instance(sealed, &Mirror).unwrap();
+    assert_eq!((instance.turn, instance.local, instance.shelved), (0, None, None));
+    assert!(matches!(instance.goal, LedgerGoal::Run(goal) if goal.jwt.expose() == "token" && goal.start_seq == Seq(7)));
+}
+
+#[test]
+fn an_app_of_version_1_without_an_intent_is_damaged() {
+    let text = include_str!("tests/app_1.json");
+    for (from, to) in [("\"intent\":\"on-demand\",", ""), ("\"start_seq\":7,", ""), ("\"v\":1", "\"v\":2")] {
+        assert!(text.contains(from), "{from}");
+        assert!(matches!(read_app(&text.replacen(from, to, 1), &Mirror), Err(RowError::Damaged(_))), "{from}");
+    }
+    let later = text.replacen("\"v\":1", "\"v\":3", 1);
+    assert_eq!(read_app(&later, &Mirror), Err(RowError::Newer { found: 3, supported: 2 }));
+}
+
+/// One row of each kind, as it is written.
+fn written() -> Vec<(&'static str, String)> {
+    let name = |text| EnvironmentName::parse(text).unwrap();
+    let app = read_app(include_str!("tests/app_1.json"), &Mirror).unwrap();
+    let mut instance = read_instance(include_str!("tests/instance_1.json"), &Mirror).unwrap();
+    let LedgerGoal::Run(goal) = std::mem::replace(&mut instance.goal, LedgerGoal::Stop) else { unreachable!() };
+    (instance.turn, instance.shelved) = (4, Some(goal));
+    instance.local = Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) });
+    let grant = GrantRow { app: AppId::parse("crm").unwrap(), environment: name("env_b"), start_seq: Seq(4) };
+    let reign = Reign { epoch: Epoch(9), entry: EntryId::parse("entry-1").unwrap() };
+    let key =
+        KeyRow { actor: "root".into(), key: "k".into(), request: [9; 32], operation: OperationId(5), at: Wall(1) };
+    let view = OperationView {
+        id: OperationId(5),
+        seq: Seq(1),
+        app: AppId::parse("crm").unwrap(),
+        action: ActionKind::Start,
+        environments: vec![name("env_a")],
+        status: OperationStatus::Done,
+        reason: None,
+        created_at: Wall(1),
+        finished_at: Some(Wall(2)),
+        actor: "root".into(),
+    };
+    let node = RuntimeName::parse("node").unwrap();
+    let runtime = RuntimeSummary {
+        name: node.clone(),
+        description: "Node".into(),
+        adapter: Adapter::Systemd,
+        listen: Listen::Port,
+        strip_prefix: true,
+        max_limits: Limits::default(),
+        app_id_pattern: None,
+        secrets_needed: vec!["KEY".into()],
+        turn_timeout: Duration::from_secs(300),
+    };
+    let registration = Registration {
+        environment: name("env_a"),
+        version: "0.4.0".into(),
+        boot: "boot-1".into(),
+        concurrent_starts: 4,
+        runtimes: BTreeMap::from([(node, runtime)]),
+        host: "host-1".into(),
+        url: Some("http://10.0.0.2:13000".into()),
+        proxy_url: None,
+        capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+    };
+    let environment = EnvironmentRow { name: name("env_a"), registration, draining: true, heard_at: Wall(6) };
+    vec![
+        ("app", write_app(&app, &Mirror).unwrap()),
+        ("instance", write_instance(&instance, &Mirror).unwrap()),
+        ("operation", write_operation(&OperationRow { view, start_seq: Seq(1) }).unwrap()),
+        ("event", write_event(&event()).unwrap()),
+        ("key", write_key(&key).unwrap()),
+        ("environment", write_environment(&environment).unwrap()),
+        ("grant", write_grant(&grant).unwrap()),
+        ("epoch", write_epoch(Epoch(8)).unwrap()),
+        ("follows", write_reign(&reign).unwrap()),
+        ("own", write_own_environment(&name("env_a")).unwrap()),
+    ]
+}
+
+#[test]
+fn each_kind_of_row_is_written_as_it_always_was() {
+    let found: String = written().iter().map(|(kind, text)| format!("{kind}: {text}\n")).collect();
+    assert!(found == include_str!("tests/golden.txt"), "{found}");
 }

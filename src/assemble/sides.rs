@@ -1,0 +1,273 @@
+//! The two sides of a daemon: the entry, which decides, and the worker, which carries out; and what lies between them.
+//!
+//! In one daemon they speak through channels; between hosts, through Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nbs_core::environment::Settings;
+use nbs_core::fleet::Standing;
+use nbs_core::id::Reign;
+use nbs_core::launch::Places;
+use nbs_core::mirror::Mirrored;
+use nbs_core::record::Change;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ground::{Ground, Loops};
+use super::{Failure, bus, hosts, new_operation_id};
+use crate::config::Config;
+use crate::entry::{self, EntryHandle};
+use crate::lifecycle::{directories, identity};
+use crate::ports::{News, Outgoing, Word};
+use crate::probe::Probes;
+use crate::redis_bus;
+use crate::redis_bus::worker::Tenure;
+use crate::usage::UsageHandle;
+use crate::worker::{self, WorkerHandle};
+
+/// Facts that may wait for the worker; adapters wait beyond it.
+const OBSERVATIONS_MAX: usize = 4096;
+/// Reports that may wait for the entry; the worker waits beyond it.
+const REPORTS_MAX: usize = 4096;
+/// Orders that may wait for the worker or for Redis; the entry keeps the others itself.
+const ORDERS_MAX: usize = 1024;
+/// How often people who read Redis are shown what changed.
+const SHOW_PAUSE: Duration = Duration::from_secs(1);
+
+/// The sides of a daemon, running.
+pub(super) struct Sides {
+    pub(super) entry: EntryHandle,
+    pub(super) worker: Option<WorkerHandle>,
+    /// The entry's way to other hosts, where there may be any.
+    pub(super) bus: Option<redis_bus::entry::Handle>,
+    pub(super) loops: Loops,
+}
+
+/// What the worker is connected to.
+struct Wires {
+    words: mpsc::Receiver<Word>,
+    reports: mpsc::Sender<News>,
+    mirror: Option<mpsc::Sender<Mirrored>>,
+    follows: Option<Reign>,
+}
+
+/// A daemon with the entry, and with a worker where it hosts apps.
+pub(super) async fn entry(config: &Config, mut ground: Ground, usage: UsageHandle) -> Result<Sides, Failure> {
+    let runs_apps = config.role.runs_apps();
+    let epoch = ground.recovered.epoch.next();
+    let mut begun = vec![Change::Reign(epoch)];
+    begun.extend(runs_apps.then(|| Change::OwnEnvironment(config.environment.name.clone())));
+    // Committed before anything rests on it.
+    ground.record.commit(begun).await.map_err(|error| Failure::of(&error))?;
+    let reign = Reign { epoch, entry: ground.id.clone() };
+    let local = runs_apps.then(|| config.environment.name.clone());
+
+    let (news_sender, news) = mpsc::channel(REPORTS_MAX);
+    let (word_sender, words) = mpsc::channel(ORDERS_MAX);
+    let follows = ground.recovered.follows.take().filter(|former| former.entry == reign.entry);
+    let mut loops = Loops::new();
+    let (bus, remote) = match &config.redis {
+        None => (None, None),
+        Some(settings) => {
+            let (sender, outgoing) = mpsc::channel(ORDERS_MAX);
+            let bus = entry_bus(config, settings, &ground, &reign, outgoing, news_sender.clone(), &mut loops)?;
+            (Some(bus), Some(sender))
+        }
+    };
+    let rows = std::mem::take(&mut ground.recovered.instances);
+    let same_boot = ground.recovered.boot.as_ref().is_none_or(|known| *known == ground.boot);
+    let parts = entry::Parts {
+        standing: Standing { reign, local },
+        recovered: std::mem::take(&mut ground.recovered),
+        record: ground.record.clone(),
+        clock: ground.clock.clone(),
+        new_id: Box::new(new_operation_id),
+        news,
+        ways: entry::Ways { local: runs_apps.then_some(word_sender), remote },
+    };
+    let (entry, entry_loop) = entry::start(parts, ground.end.clone());
+    loops.push(("entry", ground.watched("entry", entry_loop)));
+    if let Some(bus) = bus.clone() {
+        loops.push(("show", tokio::spawn(show(bus, entry.clone(), ground.end.clone()))));
+    }
+    let mut worker = None;
+    if runs_apps {
+        let wires = Wires { words, reports: news_sender, mirror: None, follows };
+        let (handle, task) = start_worker(config, &ground, wires, rows, same_boot).await?;
+        loops.push(("worker", task));
+        ground.recipes.connect(handle.clone(), entry.clone(), config.environment.name.clone());
+        worker = Some(handle);
+    }
+    drop(usage);
+    Ok(Sides { entry, worker, bus, loops })
+}
+
+/// The entry's way to other hosts.
+fn entry_bus(
+    config: &Config,
+    settings: &crate::config::RedisSettings,
+    ground: &Ground,
+    reign: &Reign,
+    outgoing: mpsc::Receiver<Outgoing>,
+    news: mpsc::Sender<News>,
+    loops: &mut Loops,
+) -> Result<redis_bus::entry::Handle, Failure> {
+    let options = redis_bus::entry::Options {
+        servers: bus::servers(settings)?,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        address: identity::host_name(),
+    };
+    let parts = redis_bus::entry::Parts {
+        fleet: bus::fleet_key(config)?,
+        reign: reign.clone(),
+        environments: ground.recovered.environments.iter().map(|row| row.name.clone()).collect(),
+        outgoing,
+        news,
+        clock: ground.clock.clone(),
+    };
+    let started = redis_bus::entry::start(options, parts, ground.end.clone());
+    let (handle, work) = started.map_err(|error| Failure::of(&error))?;
+    loops.push(("redis", ground.watched("redis", work)));
+    Ok(handle)
+}
+
+/// Shows apps to people who read Redis, until `end`.
+async fn show(bus: redis_bus::entry::Handle, entry: EntryHandle, end: CancellationToken) {
+    let mut shown = entry.view();
+    for (name, app) in &shown.apps {
+        bus.show(name, Some(app));
+    }
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(SHOW_PAUSE) => {}
+        }
+        let now = entry.view();
+        for change in shown.apps.diff(&now.apps) {
+            match change {
+                imbl::ordmap::DiffItem::Add(name, app) => bus.show(name, Some(app)),
+                imbl::ordmap::DiffItem::Update { new: (name, app), .. } => bus.show(name, Some(app)),
+                imbl::ordmap::DiffItem::Remove(name, _) => bus.show(name, None),
+            }
+        }
+        shown = now;
+    }
+}
+
+/// A daemon with a worker alone: it follows an entry on another host, and shows what it has by itself.
+pub(super) async fn worker(config: &Config, mut ground: Ground, usage: UsageHandle) -> Result<Sides, Failure> {
+    let Some(settings) = &config.redis else {
+        return Err(Failure::new("a worker needs a Redis URL: set APP_SUPERVISOR_REDIS_URL"));
+    };
+    let name = config.environment.name.clone();
+    let own = Change::OwnEnvironment(name.clone());
+    ground.record.commit(vec![own]).await.map_err(|error| Failure::of(&error))?;
+    let mut loops = Loops::new();
+    let (news_sender, reports) = mpsc::channel(REPORTS_MAX);
+    let (word_sender, words) = mpsc::channel(ORDERS_MAX);
+    let (mirror_sender, pieces) = mpsc::channel(REPORTS_MAX);
+    let (entry, mirror_loop) = entry::mirror(ground.record.clone(), pieces, ground.end.clone());
+    loops.push(("mirror", ground.watched("mirror", mirror_loop)));
+    // The entry that it was itself, before it became a worker of another one, reigns no more.
+    let follows = ground.recovered.follows.take().filter(|former| former.entry != ground.id);
+    let standing = format!("this daemon is the worker of environment {name} and takes its orders from the entry");
+    let _ = mirror_sender.send(Mirrored::Standing(standing)).await;
+
+    let options = redis_bus::worker::Options {
+        servers: bus::servers(settings)?,
+        owner: ground.id.to_string(),
+        host: identity::host_name(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        heartbeat: config.environment.heartbeat_interval,
+    };
+    let figures = bus::Published { usage, entry: entry.clone(), environment: name.clone() };
+    let parts = redis_bus::worker::Parts {
+        key: bus::worker_key(config)?,
+        follows: follows.clone(),
+        words: word_sender,
+        reports,
+        usage: Arc::new(figures),
+        clock: ground.clock.clone(),
+    };
+    let (handle, work) = redis_bus::worker::start(options, parts, ground.end.clone());
+    loops.push(("redis", ground.watched("redis", work)));
+    loops.push(("tenure", tokio::spawn(heed(handle, ground.failed.clone(), ground.end.clone()))));
+
+    let rows = std::mem::take(&mut ground.recovered.instances);
+    let same_boot = ground.recovered.boot.as_ref().is_none_or(|known| *known == ground.boot);
+    if !same_boot || ground.recovered.boot.is_none() {
+        let boot = Change::Boot(ground.boot.clone());
+        ground.record.commit(vec![boot]).await.map_err(|error| Failure::of(&error))?;
+    }
+    let wires = Wires { words, reports: news_sender, mirror: Some(mirror_sender), follows };
+    let (worker, task) = start_worker(config, &ground, wires, rows, same_boot).await?;
+    loops.push(("worker", task));
+    ground.recipes.connect(worker.clone(), entry.clone(), name);
+    Ok(Sides { entry, worker: Some(worker), bus: None, loops })
+}
+
+/// A copy of a host that took the name ends this daemon; apps run on.
+async fn heed(bus: redis_bus::worker::Handle, failed: CancellationToken, end: CancellationToken) {
+    let mut tenure = bus.tenure();
+    loop {
+        if let Tenure::Cloned(why) = &*tenure.borrow_and_update() {
+            tracing::error!("{why}; the daemon ends, apps run on");
+            failed.cancel();
+            return;
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = tenure.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Starts the worker; when this returns, what former daemons left is adopted.
+async fn start_worker(
+    config: &Config,
+    ground: &Ground,
+    wires: Wires,
+    rows: Vec<nbs_core::record::LedgerRow>,
+    same_boot: bool,
+) -> Result<(WorkerHandle, JoinHandle<()>), Failure> {
+    let (observation_sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
+    let adapters = hosts::open(config, &ground.instance, &ground.boot, &observation_sender)?;
+    let parts = worker::Parts {
+        settings: settings(config, ground.boot.clone()),
+        adapters: adapters.clone(),
+        prober: Arc::new(Probes::new(observation_sender.clone(), Arc::new(adapters))),
+        record: ground.record.clone(),
+        clock: ground.clock.clone(),
+        recipes: ground.recipes.clone(),
+        observation_sender,
+        observations,
+        words: wires.words,
+        reports: wires.reports,
+        mirror: wires.mirror,
+        follows: wires.follows,
+    };
+    let (worker, worker_loop) = worker::start(parts, rows, same_boot, ground.end.clone()).await;
+    Ok((worker, ground.watched("worker", worker_loop)))
+}
+
+fn settings(config: &Config, boot: String) -> Settings {
+    Settings {
+        places: Places {
+            state_root: directories::of_apps(&config.state_dir),
+            run_root: config.apps_run_dir.clone(),
+            environment: config.environment.name.clone(),
+            time_zone: config.time_zone.clone(),
+        },
+        port_range: config.environment.port_range.clone(),
+        concurrent_starts: u32::try_from(config.environment.concurrent_starts).unwrap_or(u32::MAX),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        boot,
+        adapter: hosts::chosen(config),
+        host: identity::host_name(),
+        url: config.environment.url.clone(),
+        proxy_url: config.environment.proxy_url.clone(),
+        capacity: None,
+    }
+}
