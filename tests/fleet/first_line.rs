@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::fleet::{
-    Fleet, Life, Plan, both_variables, entry_variables, instance, unit, wait_journal, write_variables,
-};
+use crate::fleet::{Fleet, Life, Plan, both_variables, entry_variables, instance, unit, wait_journal, write_variables};
 use crate::machine::{Machine, Suite};
 use crate::recipes::{SLEEPER, SLOW, WEB};
 use crate::redis_host::Memory;
@@ -159,7 +157,7 @@ fn a_second_entry_is_read_only_and_says_why() {
     let key = fleet.entry.machine.read_file(crate::fleet::KEY);
     second.machine.write_secret(crate::fleet::KEY, format!("{key}\n"));
     fleet.switch_on(&second);
-    wait_journal(&second.machine, &["another entry"]);
+    wait_journal(&second.machine, &["only watches"]);
     let arguments = ["nbsupervisor", "app", "create", "thief", "--runtime", "sleeper", "--environment", "env_a"];
     let refused = second.machine.run(&arguments);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

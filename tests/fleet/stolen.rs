@@ -66,7 +66,8 @@ fn a_stolen_redis_password_runs_nothing_shows_nothing_false_and_fills_no_journal
             let report = authenticated("report", environment, body);
             fleet.redis.ok(&["XADD", "nbs:v1:reports", "*", "e", environment, "m", &report]);
         }
-        let forged = authenticated("registration", "env_a", r#"{"v":1,"version":"6.6.6","url":"http://198.51.100.9/"}"#);
+        let forged =
+            authenticated("registration", "env_a", r#"{"v":1,"version":"6.6.6","url":"http://198.51.100.9/"}"#);
         fleet.redis.ok(&["SET", "nbs:v1:env:env_a:registration", &forged]);
         fleet.redis.ok(&["SET", "nbs:v1:env:ghost:registration", &forged]);
         fleet.redis.ok(&["SADD", "nbs:v1:environments", "ghost"]);

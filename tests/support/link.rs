@@ -64,12 +64,13 @@ impl Link {
 
     fn fate(&self, sent_by_host: bool) -> Fate {
         let mut held = self.weather.lock().unwrap();
-        let fate = match held.0 {
+        let (weather, dice) = &mut *held;
+        let fate = match *weather {
             Weather::Fair => Fate::Passes,
             Weather::Cut => Fate::IsLost,
             Weather::Late(delay) if sent_by_host => Fate::PassesAfter(delay),
             Weather::Late(_) => Fate::Passes,
-            Weather::Lossy(percent) if held.1.roll(100) < percent => Fate::IsLost,
+            Weather::Lossy(percent) if dice.roll(100) < percent => Fate::IsLost,
             Weather::Lossy(_) => Fate::Passes,
         };
         if fate == Fate::IsLost {

@@ -44,6 +44,16 @@ struct Server {
     pid: Pid,
 }
 
+impl Server {
+    /// Lets both go on: nsenter stops when its child does.
+    fn thaw(&self) {
+        for pid in [self.pid, Pid::from_raw(self.nsenter.id() as i32)] {
+            // A killed one may be gone.
+            let _ = kill(pid, Signal::SIGCONT);
+        }
+    }
+}
+
 impl RedisHost {
     /// A running server without a password, which keeps its data.
     pub fn start(net: &mut Net) -> Self {
@@ -126,6 +136,7 @@ impl RedisHost {
     fn end(&mut self, signal: Signal) {
         let mut server = self.server.take().expect("a server that runs");
         kill(server.pid, signal).unwrap();
+        server.thaw();
         server.nsenter.wait().unwrap();
     }
 
@@ -152,7 +163,7 @@ impl RedisHost {
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        kill(self.server.as_ref().expect("a server that runs").pid, Signal::SIGCONT).unwrap();
+        self.server.as_ref().expect("a server that runs").thaw();
     }
 
     // --- faults of a server that runs
@@ -238,6 +249,7 @@ impl Drop for RedisHost {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _ = kill(server.pid, Signal::SIGKILL);
+            server.thaw();
             let _ = server.nsenter.wait();
         }
     }
