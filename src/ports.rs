@@ -115,6 +115,8 @@ pub struct Known {
     pub identity: Option<Identity>,
     /// Who runs it.
     pub adapter: Adapter,
+    /// The port that it was given, where the adapter can tell; asked for only of what the ledger does not know.
+    pub port: Option<u16>,
 }
 
 /// What was found of former lives at the start of the daemon.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ground::{Ground, Loops};
 use super::{Failure, bus, hosts, new_operation_id};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::entry::{self, EntryHandle};
 use crate::lifecycle::{directories, identity};
 use crate::ports::{News, Outgoing, Word};
@@ -269,5 +269,7 @@ fn settings(config: &Config, boot: String) -> Settings {
         url: config.environment.url.clone(),
         proxy_url: config.environment.proxy_url.clone(),
         capacity: None,
+        autonomous: config.role == Role::Worker,
+        start_without_entry_after: config.environment.start_without_entry_after,
     }
 }

@@ -115,6 +115,11 @@ impl Admission {
         !places.is_empty()
     }
 
+    /// Withdraws a request. A turn that was granted for an earlier start goes on: that start may be in flight.
+    pub fn withdraw(&mut self, place: &Place) {
+        self.unqueue(place);
+    }
+
     /// Withdraws a request. A granted turn is ended.
     pub fn cancel(&mut self, place: &Place) {
         self.unqueue(place);

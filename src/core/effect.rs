@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::environment::FoundLife;
 use crate::id::{Reign, Run};
 use crate::launch::{Launch, Question};
 use crate::name::AppId;
@@ -53,6 +54,9 @@ pub enum Effect {
     Forget(AppId),
     /// Keep in the ledger that this entry's orders count from now on.
     Follow(Reign),
+    /// Look after a life that was found without its ledger as if it had been started here: its end is to be told, as
+    /// `Exited` if it has ended meanwhile.
+    Adopt(FoundLife),
     /// Start a process.
     Spawn(Arc<Launch>),
     /// Run a hook.

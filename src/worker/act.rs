@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nbs_core::effect::Effect;
+use nbs_core::environment::FoundLife;
 use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
 use nbs_core::observation::{Fact, HookFailure, Observation, SpawnFailure, SpawnFailureKind};
@@ -16,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ports::{ObservationSender, Prober};
+use crate::ports::{Known, ObservationSender, Prober};
 use crate::worker::adapters::{Adapters, Logs, needs_notify_socket};
 
 /// Starts of processes under way at one time. More than twice the cores of a small host gains nothing.
@@ -69,6 +70,17 @@ impl Hands {
             Effect::Signal { app, run, signal, adapter } => {
                 let control = self.adapters.of(adapter).control.clone();
                 self.tasks.spawn(async move { control.signal(&app, run, signal).await });
+            }
+            Effect::Adopt(life) => {
+                let (adapters, observations) = (self.adapters.clone(), self.observations.clone());
+                self.tasks.spawn(async move {
+                    let (app, run) = (life.app.clone(), life.run);
+                    if adapters.adopt(vec![known(life)]).await.alive.is_empty() {
+                        let (outcome, last_log) = (ExitOutcome::Unknown, Vec::new());
+                        let fact = Fact::Exited { outcome, cause: None, last_log, leftovers: false };
+                        let _ = observations.send(Observation { app, run, fact }).await;
+                    }
+                });
             }
             Effect::KillTree { app, run, adapter } => {
                 let control = self.adapters.of(adapter).control.clone();
@@ -143,4 +155,9 @@ impl Hands {
             let _ = observations.send(Observation { app: launch.app.clone(), run: launch.run, fact }).await;
         });
     }
+}
+
+/// A life as adapters are asked for it.
+pub(super) fn known(life: FoundLife) -> Known {
+    Known { app: life.app, run: life.run, identity: life.identity, adapter: life.adapter, port: life.port }
 }

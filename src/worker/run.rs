@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Clock, Found, Known, News, Record, RecordError, Word};
-use crate::worker::act::Hands;
+use crate::worker::act::{Hands, known};
 use crate::worker::{Inbox, RecipeSource};
 
 /// Inputs taken in one turn; enough that 1,000 starts at once share a few commits, few enough that none waits long.
@@ -52,16 +52,14 @@ pub(super) struct Loop {
 impl Loop {
     /// Finds what former daemons left, takes it up, and tells the entry. Before this returns nothing is started.
     pub(super) async fn recover(&mut self, same_boot: bool) {
-        let known = self.brain.expected_lives().into_iter();
-        let known = known
-            .map(|life| Known { app: life.app, run: life.run, identity: life.identity, adapter: life.adapter })
-            .collect();
-        let Found { alive, strays } = self.hands.adapters.adopt(known).await;
+        let expected = self.brain.expected_lives().into_iter().map(known).collect();
+        let Found { alive, strays } = self.hands.adapters.adopt(expected).await;
         let life = |known: Known| FoundLife {
             app: known.app,
             run: known.run,
             identity: known.identity,
             adapter: known.adapter,
+            port: known.port,
         };
         let (alive, strays): (Vec<_>, Vec<_>) =
             (alive.into_iter().map(life).collect(), strays.into_iter().map(life).collect());

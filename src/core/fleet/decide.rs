@@ -299,7 +299,7 @@ impl Fleet {
             seq,
             app: name.clone(),
             action: kind,
-            environments,
+            environments: environments.clone(),
             status: if ended { OperationStatus::Done } else { OperationStatus::Accepted },
             reason: None,
             created_at: now.wall,
@@ -308,7 +308,7 @@ impl Fleet {
         };
         if let Some(row) = outcome.row {
             undo.app = Some((name.clone(), self.apps.get(name).map(|app| app.row.clone())));
-            (undo.superseded, changes) = self.supersede(now, name, kind, command.id);
+            (undo.superseded, changes) = self.supersede(now, name, kind, command.id, &environments);
             changes.push(Change::App(Box::new(row.clone())));
             if kind == ActionKind::Create {
                 // Nothing that was heard of a former app of this name is about this one.
@@ -361,11 +361,14 @@ impl Fleet {
         app: &AppId,
         by: ActionKind,
         id: OperationId,
+        targets: &[EnvironmentName],
     ) -> (Vec<OperationRow>, Vec<Change>) {
+        // One that waits for other environments too goes on for those; see `progress`.
+        let covered = |row: &OperationRow| row.view.environments.iter().all(|one| targets.contains(one));
         let pointless = |row: &OperationRow| match by {
             ActionKind::Create | ActionKind::Update => false,
-            ActionKind::Start | ActionKind::Restart => !wants_run(row),
-            ActionKind::Stop => wants_run(row),
+            ActionKind::Start | ActionKind::Restart => !wants_run(row) && covered(row),
+            ActionKind::Stop => wants_run(row) && covered(row),
             ActionKind::Remove => true,
         };
         let rows: Vec<OperationRow> = self.ledger.active_of(app).into_iter().filter(pointless).collect();

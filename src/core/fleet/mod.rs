@@ -5,6 +5,7 @@
 //! Only then `settle` derives what follows: requests for turns, grants, orders. Everything it derives, it can derive
 //! again at any time (level-triggered), so nothing is lost with memory. Deliberately absent: how orders travel.
 
+mod boot;
 mod decide;
 mod govern;
 mod observe;
@@ -134,6 +135,8 @@ pub struct Fleet {
     keys: HashMap<(String, String), KeyRow>,
     queue: Admission,
     seq: Seq,
+    /// The highest number that the record held when this entry began.
+    recovered_seq: Seq,
     event_seq: u64,
     boot: Option<String>,
     /// Turns of apps with several environments that the record holds.
@@ -163,6 +166,7 @@ impl Fleet {
             keys: HashMap::new(),
             queue: Admission::default(),
             seq: recovered.seq,
+            recovered_seq: recovered.seq,
             event_seq,
             boot: recovered.boot,
             grants: BTreeMap::new(),

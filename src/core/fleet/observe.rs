@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::ActionKind;
-use crate::fleet::{Fleet, Place, wants_run};
+use crate::fleet::{Fleet, Place};
 use crate::id::Seq;
 use crate::intent::Intent;
 use crate::lease::Lease;
@@ -13,11 +12,10 @@ use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Refusal, Registration, Report};
 use crate::phase::Phase;
 use crate::recipe::Adapter;
-use crate::record::{AppLife, Change, OperationRow};
-use crate::spec::StartMode;
+use crate::record::{AppLife, Change, PlacementRow};
 use crate::time::Now;
 use crate::unit::unit_name;
-use crate::view::{OperationStatus, OperationView, Presence, Priority};
+use crate::view::{OperationStatus, Presence};
 
 /// Pause before a start that a worker had no slot for is offered again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -75,8 +73,9 @@ impl Fleet {
         new_id: &mut dyn FnMut() -> crate::id::OperationId,
     ) -> Vec<Change> {
         self.touched.environments = true;
-        let mut changes = self.register(now, environment, registration, new_id);
         let mut told: BTreeMap<AppId, InstanceReport> = instances.into_iter().map(|r| (r.app.clone(), r)).collect();
+        let mut changes = self.register(now, environment, registration, &told, new_id);
+        changes.extend(self.find_leftovers(environment, &told));
         let names: Vec<AppId> = self.apps.keys().cloned().collect();
         for name in names {
             let report = told.remove(&name);
@@ -108,12 +107,39 @@ impl Fleet {
         changes
     }
 
+    /// Apps of this record that an environment still has and should not: it was forgotten while they were moved or removed,
+    /// and has come back. They are to go from there.
+    fn find_leftovers(&mut self, environment: &EnvironmentName, told: &BTreeMap<AppId, InstanceReport>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for name in told.keys() {
+            let Some(app) = self.apps.get(name) else { continue };
+            let mut row = app.row.clone();
+            match (row.life, row.placement(environment)) {
+                (AppLife::Removed, _) => {
+                    row.life = AppLife::Removing { purge_data: false };
+                    row.placements.clear();
+                }
+                (_, Some(_)) => continue,
+                (_, None) => {}
+            }
+            let (intent, start_seq, since) = (Intent::Stop, Seq(0), Seq(0));
+            let place = PlacementRow { environment: environment.clone(), intent, start_seq, since, leaving: true };
+            row.placements.push(place);
+            row.placements.sort_by(|a, b| a.environment.cmp(&b.environment));
+            changes.push(Change::App(Box::new(row.clone())));
+            self.put_app(row);
+            self.unsettled.insert(name.clone());
+        }
+        changes
+    }
+
     /// Takes up what an environment says of itself; another boot than before has consequences.
     fn register(
         &mut self,
         now: Now,
         environment: &EnvironmentName,
         registration: Registration,
+        told: &BTreeMap<AppId, InstanceReport>,
         new_id: &mut dyn FnMut() -> crate::id::OperationId,
     ) -> Vec<Change> {
         let former = self.places.get(environment);
@@ -147,86 +173,8 @@ impl Fleet {
             self.boot = Some(boot.clone());
             changes.push(Change::Boot(boot.clone()));
         }
-        if known_boot.is_some_and(|known| known != boot) {
-            changes.extend(self.adapt_to_boot(now, environment, new_id));
-        }
-        changes
-    }
-
-    /// A new boot of the host: what was started by hand or by a visit is not started again by itself.
-    fn adapt_to_boot(
-        &mut self,
-        now: Now,
-        environment: &EnvironmentName,
-        new_id: &mut dyn FnMut() -> crate::id::OperationId,
-    ) -> Vec<Change> {
-        let message = format!("the host of {environment} was restarted");
-        let mut changes = Vec::new();
-        changes.push(self.event(now, "host_rebooted", (None, Some(environment)), message, None));
-        let names: Vec<AppId> = self.apps.keys().cloned().collect();
-        for name in names {
-            changes.extend(self.adapt_app_to_boot(now, environment, &name, new_id()));
-        }
-        changes
-    }
-
-    fn adapt_app_to_boot(
-        &mut self,
-        now: Now,
-        environment: &EnvironmentName,
-        name: &AppId,
-        id: crate::id::OperationId,
-    ) -> Vec<Change> {
-        let Some(app) = self.living(name) else { return Vec::new() };
-        let mut row = app.row.clone();
-        let (mode, life) = (row.spec.start_mode, row.life);
-        let Some(placement) = row.placement_mut(environment) else { return Vec::new() };
-        let before = placement.intent;
-        placement.intent = match (before, mode) {
-            (Intent::Run, StartMode::Manual) => Intent::Stop,
-            (Intent::Run, StartMode::OnFirstVisit) | (Intent::OnDemand { .. }, _) => Intent::OnDemand { awake: false },
-            (intent, _) => intent,
-        };
-        let intent = placement.intent;
-        if life != AppLife::Kept || placement.leaving || (intent == before && intent != Intent::Run) {
-            return Vec::new();
-        }
-        let seq = self.seq.next();
-        self.seq = seq;
-        if intent == Intent::Run {
-            placement.start_seq = seq;
-        }
-        row.intent_seq = seq;
-        let mut changes = Vec::new();
-        if intent == Intent::Run {
-            let view = OperationView {
-                id,
-                seq,
-                app: name.clone(),
-                action: ActionKind::Start,
-                environments: vec![environment.clone()],
-                status: OperationStatus::Accepted,
-                reason: None,
-                created_at: now.wall,
-                finished_at: None,
-                actor: "supervisor".into(),
-            };
-            let operation = OperationRow { view, start_seq: seq };
-            changes.push(Change::Operation(Box::new(operation.clone())));
-            self.ledger.add(operation, now.mono);
-        } else {
-            let here = |row: &&OperationRow| row.view.environments.iter().all(|other| other == environment);
-            for operation in self.ledger.active_of(name).iter().filter(|row| wants_run(row)).filter(here) {
-                let reason = Some("the host was restarted, and the start mode does not bring it back".to_string());
-                changes.extend(self.ledger.end(operation.view.id, OperationStatus::Failed, reason, now));
-            }
-        }
-        changes.push(Change::App(Box::new(row.clone())));
-        self.put_app(row);
-        self.unsettled.insert(name.clone());
-        if let Some(app) = self.apps.get_mut(name) {
-            app.priority = Priority::Boot;
-        }
+        let rebooted = known_boot.is_some_and(|known| known != boot);
+        changes.extend(self.adapt_to_boot(now, environment, rebooted, told, new_id));
         changes
     }
 
@@ -256,12 +204,39 @@ impl Fleet {
             (false, Some(start)) if report.intent_seq >= start => self.queue.finish(&place, start, now.mono),
             _ => {}
         }
-        let mut changes = Vec::new();
+        let mut changes: Vec<Change> = self.overtake(environment, &report).into_iter().collect();
         if before != Some((report.phase, report.run)) {
             changes.extend(self.phase_event(now, environment, &report, before.map(|(phase, _)| phase)));
         }
         changes.extend(self.judge_operations(now, &name));
         changes
+    }
+
+    /// A worker took up a later command than this record knows: the record is an older copy. What it says counts, so the
+    /// app gets a number that is higher than all that workers have seen; a start that was asked for since then gets one too.
+    fn overtake(&mut self, environment: &EnvironmentName, report: &InstanceReport) -> Option<Change> {
+        self.seq = self.seq.max(report.intent_seq).max(report.run.seq);
+        let known = self.apps.get(&report.app).map_or(report.intent_seq, |app| app.row.intent_seq);
+        if report.intent_seq <= known {
+            return None;
+        }
+        let (seq, since) = (self.next_seq(), self.recovered_seq);
+        let app = self.apps.get_mut(&report.app)?;
+        app.row.intent_seq = seq;
+        let placement = app.row.placement_mut(environment)?;
+        if placement.intent.wants_running() && placement.start_seq > since {
+            placement.start_seq = seq;
+        }
+        let row = app.row.clone();
+        for placement in &row.placements {
+            self.unpublished.insert((placement.environment.clone(), report.app.clone()));
+        }
+        Some(Change::App(Box::new(row)))
+    }
+
+    /// An order could not be handed over: another entry's turn of the same app has not ended. It is tried again soon.
+    pub fn undelivered(&mut self, now: Now, environment: &EnvironmentName, app: &AppId, intent_seq: Seq) {
+        self.refused(now, environment, app, intent_seq, Refusal::Busy);
     }
 
     fn phase_event(
@@ -347,12 +322,15 @@ impl Fleet {
         if placed.sent.is_none_or(|sent| sent.intent_seq != intent_seq) {
             return;
         }
-        placed.sent = None;
         let place = (name.clone(), environment.clone());
         match why {
-            Refusal::Stale | Refusal::Foreign => self.queue.cancel(&place),
-            Refusal::Late | Refusal::Busy => self.queue.give_back(&place, app.priority, timeout, now, BUSY_PAUSE),
+            // It may be an older copy that came late, with a younger one taken up; if not, it is sent again in the same turn.
+            // Nor does an order that is refused for good become better by being sent again at once.
+            Refusal::Late => return,
+            Refusal::Stale | Refusal::Foreign => return self.queue.withdraw(&place),
+            Refusal::Busy => self.queue.give_back(&place, app.priority, timeout, now, BUSY_PAUSE),
         }
+        placed.sent = None;
         self.unsettled.insert(name.clone());
     }
 }

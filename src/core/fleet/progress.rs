@@ -34,6 +34,10 @@ impl Fleet {
             let (Some(placed), Some(placement)) = (app.placed.get(environment), app.row.placement(environment)) else {
                 continue;
             };
+            // What is being taken away from there is waited for no more, by what should run.
+            if placement.leaving && wants_run(operation) {
+                continue;
+            }
             let report = placed.report.as_deref();
             let forgotten = !self.places.contains_key(environment);
             let heard = forgotten || self.is_there(now, environment);
@@ -45,7 +49,7 @@ impl Fleet {
                 (false, None) if heard && placed.sent.is_none() => Progress::Done,
                 (false, None) => Progress::At(OperationStatus::Accepted),
             };
-            let status = match one {
+            let status = match overruled(operation, placement, one) {
                 Progress::Done => OperationStatus::Done,
                 Progress::Failed(why) => {
                     let several = operation.view.environments.len() > 1;
@@ -71,7 +75,9 @@ impl Fleet {
             (Some(OperationStatus::Done), None) => Progress::Done,
             (Some(OperationStatus::Done), Some(why)) => Progress::Failed(why),
             (Some(status), _) => Progress::At(status),
-            (None, _) => Progress::At(OperationStatus::Accepted),
+            (None, _) if removing => Progress::At(OperationStatus::Accepted),
+            (None, _) if wants_run(operation) => Progress::Failed(format!("{name} is not placed there any more")),
+            (None, _) => Progress::Done,
         }
     }
 }
@@ -80,6 +86,20 @@ enum Progress {
     At(OperationStatus),
     Done,
     Failed(String),
+}
+
+/// A later command for a part of its environments, or a boot, may have made pointless what an operation waits for there.
+fn overruled(operation: &OperationRow, placement: &PlacementRow, progress: Progress) -> Progress {
+    let to_run = placement.intent.wants_running();
+    match progress {
+        Progress::At(_) if wants_run(operation) && !to_run => {
+            Progress::Failed("it is not to run there any more".into())
+        }
+        Progress::At(_) if operation.view.action == ActionKind::Stop && to_run => {
+            Progress::Failed("it is to run there again".into())
+        }
+        progress => progress,
+    }
 }
 
 fn run_progress(start_seq: Seq, report: &InstanceReport) -> Progress {

@@ -11,6 +11,7 @@ use crate::order::{Goal, InstanceReport, Order, RunGoal, Turn};
 use crate::phase::Phase;
 use crate::record::{AppLife, Change, GrantRow, PlacementRow};
 use crate::time::Now;
+use crate::view::Presence;
 
 /// What one instance needs.
 enum Need {
@@ -122,7 +123,7 @@ impl Fleet {
             match self.need(now, name, &environment) {
                 Need::Nothing => {
                     if self.queue.is_waiting(&place) {
-                        self.queue.cancel(&place);
+                        self.queue.withdraw(&place);
                     }
                 }
                 Need::Turn => {
@@ -142,7 +143,7 @@ impl Fleet {
                 Need::Order(goal) => {
                     // What waits for a turn waits in vain; a turn in flight ends by the report of this order.
                     if self.queue.is_waiting(&place) {
-                        self.queue.cancel(&place);
+                        self.queue.withdraw(&place);
                     }
                     settled.orders.extend(self.order(now, name, &environment, goal));
                 }
@@ -200,7 +201,18 @@ impl Fleet {
     }
 
     /// A new place waits until every older one knows that it is not the only one any more, or has let go.
+    ///
+    /// An entry that has just begun may not know of a start that another one allowed, or it itself after its record was
+    /// copied: every place is heard first, for as long as a lease lasts.
     fn must_wait(&self, now: Now, app: &App, placement: &PlacementRow) -> bool {
+        let others = app.row.placements.iter().filter(|other| other.environment != placement.environment);
+        let unheard = |other: &PlacementRow| {
+            let known = self.places.contains_key(&other.environment);
+            known && self.deaf.is_none() && self.presence(now, &other.environment) == Presence::Awaited
+        };
+        if others.into_iter().any(unheard) {
+            return true;
+        }
         let older = app.row.placements.iter().filter(|other| other.since < placement.since || other.leaving);
         older.filter(|other| other.environment != placement.environment).any(|other| {
             if other.leaving {

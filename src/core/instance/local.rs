@@ -1,4 +1,9 @@
-//! What somebody asks for on the host itself, past the entry. It holds until a later order.
+//! What somebody asks for on the host itself, past the entry.
+//!
+//! A local stop holds until an order asks for another start, for the stop or for the removal of this very instance; an
+//! order that only says again that it should run (a command for another environment, a changed spec) is put aside with
+//! the goal before it. It survives daemon and host. A local restart needs no entry and no turn, and is finished by the
+//! next daemon if this one ends in its midst. Deliberately absent: who may ask (the admin's).
 
 use crate::id::Run;
 use crate::order::{LocalAction, LocalOverride};
@@ -28,6 +33,8 @@ impl Instance {
                 if self.wanted_start().is_none() {
                     return;
                 }
+                // Why it was not well before is no more of interest, and would read as the reason of this stop.
+                self.row.reason = None;
                 self.start_or_restart(ctx);
                 // It was asked for here, and takes no turn of the entry's.
                 self.row.in_turn = false;
@@ -35,6 +42,30 @@ impl Instance {
         }
         self.row.local = Some(local);
         self.changed = true;
+    }
+
+    /// Puts a goal aside that says nothing new to an instance which was stopped here; otherwise gives it back.
+    pub(super) fn shelve(&mut self, goal: LedgerGoal, start: bool) -> Option<LedgerGoal> {
+        let stopped = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
+        match goal {
+            LedgerGoal::Run(goal) if stopped && !start => {
+                self.row.shelved = Some(goal);
+                self.changed = true;
+                None
+            }
+            goal => Some(goal),
+        }
+    }
+
+    /// The start that a local stop put aside.
+    pub(crate) fn shelved_start(&self) -> Option<crate::id::Seq> {
+        self.row.shelved.as_ref().map(|goal| goal.start_seq)
+    }
+
+    /// Whether it was being stopped for a local restart when the daemon ended.
+    pub(super) fn restarts_locally(&self) -> bool {
+        let asked = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Restart);
+        asked && self.row.reason.is_none() && self.wanted_start().is_some()
     }
 
     /// Whether an order only says again what a local word has since put aside.

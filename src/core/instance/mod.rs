@@ -14,11 +14,13 @@
 //! `row`, remembered before it is acted upon. Deliberately absent: turns and slots across apps (`environment`), why an
 //! order was given (`fleet`).
 
+mod boot;
 mod end;
 mod local;
 mod repair;
 mod recover;
 mod start;
+mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub(crate) struct Context<'a> {
     pub(crate) places: &'a Places,
     /// What runs apps whose recipe does not say.
     pub(crate) adapter: Adapter,
+    /// Whether the worker brings back by itself what a reboot ended.
+    pub(crate) autonomous: bool,
     pub(crate) ports: &'a mut PortBook,
     pub(crate) effects: &'a mut Vec<Effect>,
 }
@@ -220,6 +224,7 @@ impl Instance {
     /// Takes up a goal. `start`: whether it is a new start (the caller has checked turn and slot).
     pub(crate) fn take_goal(&mut self, ctx: &mut Context<'_>, goal: LedgerGoal, start: bool) {
         let wants_run = matches!(goal, LedgerGoal::Run(_));
+        let Some(goal) = self.shelve(goal, start) else { return };
         let former = std::mem::replace(&mut self.row.goal, goal);
         self.row.local = None;
         match former {

@@ -42,6 +42,10 @@ impl Instance {
             return self.begin_stop(ctx, Then::Start);
         }
         match was {
+            Phase::Stopping if self.restarts_locally() => {
+                self.row.phase = Phase::Running;
+                self.begin_stop(ctx, Then::Start);
+            }
             Phase::Stopping => {
                 let kept = self.row.reason.clone();
                 let text = "was being stopped when the daemon ended";
@@ -58,14 +62,6 @@ impl Instance {
         }
     }
 
-    pub(super) fn recover_after_boot(&mut self, ctx: &mut Context<'_>, was: Phase) {
-        match was {
-            Phase::Preparing if self.row.hook_begun => self.hook_interrupted(ctx),
-            Phase::Failed | Phase::Stopped => {}
-            _ => self.rest(ctx, Some(Reason::new(ReasonCode::Rebooted, "the host was restarted"))),
-        }
-    }
-
     pub(super) fn recover_without_process(&mut self, ctx: &mut Context<'_>, was: Phase) {
         let wants_run = matches!(self.row.goal, LedgerGoal::Run(_));
         match was {
@@ -76,9 +72,10 @@ impl Instance {
                 let then = match self.wanted_start() {
                     None => Then::Rest,
                     Some(start) if start > self.row.run.seq => Then::Start,
+                    Some(_) if self.restarts_locally() => Then::Start,
                     Some(_) => Then::Crash(self.row.reason.clone().unwrap_or_else(|| ExitOutcome::Unknown.reason())),
                 };
-                self.row.in_turn = then == Then::Start;
+                self.row.in_turn = then == Then::Start && !self.restarts_locally();
                 self.stop = Some(Stop { step: 0, killing: true, then });
                 let (app, run, adapter) = (self.row.app.clone(), self.row.run, self.row.adapter);
                 ctx.effects.push(Effect::KillTree { app, run, adapter });
@@ -90,6 +87,7 @@ impl Instance {
                 self.row.run.attempt += 1;
                 self.spawn(ctx);
             }
+            Phase::Backoff if ctx.autonomous && self.was_rebooted() => self.wait_for_slot(ctx),
             Phase::Backoff => {
                 let delay = self.recipe.as_ref().map_or(Duration::ZERO, |recipe| recipe.restart.delay);
                 self.back_off(ctx, delay);

@@ -75,11 +75,11 @@ fn environment_name() -> EnvironmentName {
     EnvironmentName::parse("local").expect("a literal name")
 }
 
-fn runtime_name() -> RuntimeName {
+pub(super) fn runtime_name() -> RuntimeName {
     RuntimeName::parse("sim").expect("a literal name")
 }
 
-fn recipe(random: &mut Random) -> Recipe {
+pub(super) fn recipe(random: &mut Random) -> Recipe {
     let hook = Hook { command: vec![Template::default()], timeout: Duration::from_secs(5) };
     Recipe {
         name: runtime_name(),
@@ -313,6 +313,8 @@ impl Sim {
             url: None,
             proxy_url: None,
             capacity: None,
+            autonomous: false,
+            start_without_entry_after: None,
         };
         let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
         let mut environment =

@@ -29,6 +29,7 @@ pub(super) enum State {
 pub(super) struct Unit {
     pub(super) run: Run,
     pub(super) state: State,
+    port: u16,
     delay: Duration,
     burst: u32,
     restarts: u32,
@@ -42,7 +43,8 @@ impl Unit {
         let plan = launch.unit.as_ref()?;
         let (delay, burst) = (plan.restart.delay, plan.restart.burst);
         let state = State::Running(identity);
-        Some(Self { run: launch.run, state, delay, burst, restarts: 0, stopping: false })
+        let port = crate::testing::world::port_of(launch);
+        Some(Self { run: launch.run, state, port, delay, burst, restarts: 0, stopping: false })
     }
 }
 
@@ -70,8 +72,8 @@ impl World {
         let due = |unit: &Unit| matches!(unit.state, State::Waiting(at) if at <= now);
         let apps: Vec<AppId> = self.units.iter().filter(|(_, unit)| due(unit)).map(|(app, _)| app.clone()).collect();
         for app in apps {
-            let Some(run) = self.units.get(&app).map(|unit| unit.run) else { continue };
-            let identity = self.new_process(now, &app, run, true);
+            let Some((run, port)) = self.units.get(&app).map(|unit| (unit.run, unit.port)) else { continue };
+            let identity = self.new_process(now, &app, run, port, true);
             let Some(unit) = self.units.get_mut(&app) else { continue };
             unit.state = State::Running(identity);
             unit.restarts += 1;
@@ -105,7 +107,8 @@ impl World {
                 State::Running(identity) => Some(identity.clone()),
                 _ => known.and_then(|known| known.identity.clone()).or(Some(nobody())),
             };
-            let life = FoundLife { app: app.clone(), run: unit.run, identity, adapter: Adapter::Systemd };
+            let adapter = Adapter::Systemd;
+            let life = FoundLife { app: app.clone(), run: unit.run, identity, adapter, port: Some(unit.port) };
             let Some(known) = known else {
                 strays.push(life);
                 continue;
@@ -127,6 +130,22 @@ impl World {
         for (app, run, fact) in facts {
             self.tell(now, 1, app, run, fact);
         }
+    }
+
+    /// What whoever takes up a unit is told of it; nothing where there is no such unit.
+    pub(super) fn unit_state(&self, life: &FoundLife) -> Option<Fact> {
+        let unit = self.units.get(&life.app).filter(|unit| unit.run == life.run)?;
+        Some(match &unit.state {
+            State::Running(identity) if Some(identity) == life.identity.as_ref() => return None,
+            State::Running(identity) => {
+                let (identity, restarts) = (identity.clone(), unit.restarts);
+                Fact::Restarted { identity, restarts, reason: Some(unseen()), last_log: Vec::new() }
+            }
+            State::Waiting(_) => {
+                Fact::Restarting { reason: unseen(), last_log: Vec::new(), delay: Duration::from_millis(1) }
+            }
+            State::Ended(outcome, cause) => ended(*outcome, cause.clone()),
+        })
     }
 
     /// When a unit starts its process again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::effect::Effect;
 use crate::environment::FoundLife;
 use crate::id::Run;
-use crate::launch::Launch;
+use crate::launch::{Address, Launch};
 use crate::name::AppId;
 use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, SpawnFailure, SpawnFailureKind};
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
@@ -25,6 +25,8 @@ pub struct Process {
     pub run: Run,
     /// Identity.
     pub identity: Identity,
+    /// The port that it was given.
+    pub port: u16,
     /// When its probe says yes, if ever.
     ready_at: Option<Mono>,
     /// When it ends by itself, if ever.
@@ -48,6 +50,8 @@ pub struct World {
     pub processes: BTreeMap<u32, Process>,
     /// Units by app.
     pub(super) units: BTreeMap<AppId, Unit>,
+    /// Lives that nobody looks after.
+    strays: std::collections::BTreeSet<(AppId, Run)>,
     /// Children that outlived their main process.
     orphans: Vec<(AppId, Run)>,
     next_pid: u32,
@@ -69,6 +73,7 @@ impl World {
             boot: 1,
             processes: BTreeMap::new(),
             units: BTreeMap::new(),
+            strays: std::collections::BTreeSet::new(),
             orphans: Vec::new(),
             next_pid: 100,
             facts: Vec::new(),
@@ -109,9 +114,42 @@ impl World {
                     }
                 }
             }
+            Effect::Adopt(life) => self.look_after(now, life),
             Effect::CleanUp { app, run, .. } => self.tell(now, 3, app.clone(), *run, Fact::CleanedUp),
             _ => {}
         }
+    }
+
+    /// Somebody looks after a stray from now on: what happened to it meanwhile is told.
+    fn look_after(&mut self, now: Mono, life: &FoundLife) {
+        self.strays.remove(&(life.app.clone(), life.run));
+        let lives = self.processes.values().any(|process| process.app == life.app && process.run == life.run);
+        match self.unit_state(life) {
+            Some(fact) => self.tell(now, 1, life.app.clone(), life.run, fact),
+            None if lives => {}
+            None => {
+                let leftovers = self.orphans.contains(&(life.app.clone(), life.run));
+                let outcome = ExitOutcome::Unknown;
+                let fact = Fact::Exited { outcome, cause: None, last_log: Vec::new(), leftovers };
+                self.tell(now, 1, life.app.clone(), life.run, fact);
+            }
+        }
+    }
+
+    /// The worker's ledger is lost: hooks may be run again, as nobody knows that they were.
+    pub fn forget_hooks(&mut self) {
+        self.hooks.clear();
+    }
+
+    /// Somebody on the host asked for this app's start anew.
+    pub fn forget_hooks_of(&mut self, app: &AppId) {
+        self.hooks.retain(|(other, _, _)| other != app);
+    }
+
+    /// Whether a life's process is there and ready.
+    pub fn is_ready(&self, now: Mono, app: &AppId, run: Run) -> bool {
+        let mut of_life = self.processes.values().filter(|process| process.app == *app && process.run == run);
+        of_life.any(|process| process.ready_at.is_some_and(|at| at < now))
     }
 
     fn spawn(&mut self, now: Mono, launch: &Arc<Launch>) {
@@ -130,7 +168,7 @@ impl World {
             let failure = SpawnFailure { reason, kind: SpawnFailureKind::Transient };
             return self.tell(now, 1, app, run, Fact::SpawnFailed(failure));
         }
-        let identity = self.new_process(now, &app, run, launch.unit.is_some());
+        let identity = self.new_process(now, &app, run, port_of(launch), launch.unit.is_some());
         if let Some(unit) = Unit::of(launch, identity.clone()) {
             self.units.insert(app.clone(), unit);
         }
@@ -138,7 +176,7 @@ impl World {
     }
 
     /// A new process with a fate.
-    pub(super) fn new_process(&mut self, now: Mono, app: &AppId, run: Run, of_unit: bool) -> Identity {
+    pub(super) fn new_process(&mut self, now: Mono, app: &AppId, run: Run, port: u16, of_unit: bool) -> Identity {
         self.next_pid += 1;
         let pid = self.next_pid;
         let invocation = of_unit.then(|| format!("{pid:032x}"));
@@ -152,6 +190,7 @@ impl World {
             app: app.clone(),
             run,
             identity: identity.clone(),
+            port,
             ready_at,
             dies_at,
             obeys: self.random.chance(80),
@@ -237,6 +276,7 @@ impl World {
                 run: process.run,
                 identity: Some(process.identity.clone()),
                 adapter: Adapter::Process,
+                port: Some(process.port),
             };
             match expected.iter().any(|known| known.app == process.app && known.run == process.run) {
                 true => alive.push(life),
@@ -246,9 +286,11 @@ impl World {
         for (app, run) in &self.orphans {
             let known = expected.iter().any(|life| life.app == *app && life.run == *run);
             if !known {
-                strays.push(FoundLife { app: app.clone(), run: *run, identity: None, adapter: Adapter::Process });
+                let (app, run, adapter) = (app.clone(), *run, Adapter::Process);
+                strays.push(FoundLife { app, run, identity: None, adapter, port: None });
             }
         }
+        self.strays = strays.iter().map(|life| (life.app.clone(), life.run)).collect();
         (alive, strays)
     }
 
@@ -277,7 +319,18 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, now: Mono, after_ms: u64, app: AppId, run: Run, fact: Fact) {
+        if self.strays.contains(&(app.clone(), run)) && fact != Fact::TreeGone {
+            return;
+        }
         let at = now.after(Duration::from_millis(after_ms));
         self.facts.push((at, Observation { app, run, fact }));
+    }
+}
+
+/// The port that a launch gives to its process.
+pub(super) fn port_of(launch: &Launch) -> u16 {
+    match launch.address {
+        Some(Address::Port(port)) => port,
+        _ => 0,
     }
 }

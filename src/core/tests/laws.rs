@@ -93,6 +93,8 @@ fn environment() -> Environment {
         url: None,
         proxy_url: None,
         capacity: None,
+        autonomous: false,
+        start_without_entry_after: None,
     };
     Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe()))]), Vec::new(), None)
 }

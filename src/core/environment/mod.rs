@@ -3,6 +3,14 @@
 //! Invariant: at most `concurrent_starts` ordered starts are in flight; an order older than one already taken up is
 //! refused; every step's `Remember` effects come before what they allow. Deliberately absent: which app starts next
 //! (the entry's `admission`), and any trust in what is not in the ledger.
+//!
+//! The fence: orders of a lower epoch than that of the entry it follows are refused, and those of another entry in the
+//! same epoch; a higher epoch is followed from then on. A host that was standalone and becomes a worker of another entry
+//! followed its own former entry, whose epochs say nothing about the new one's: the shell then passes no `follows`, or
+//! the new entry would be locked out until its epoch is higher by chance.
+
+mod alone;
+mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -10,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::Effect;
-use crate::id::{Reign, Run};
+use crate::id::{Epoch, Reign, Run, Seq};
 use crate::instance::{Context, Instance};
 use crate::launch::Places;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
@@ -48,6 +56,10 @@ pub struct Settings {
     pub proxy_url: Option<String>,
     /// What the host has.
     pub capacity: Option<Capacity>,
+    /// The entry is another daemon, so the worker brings back by itself what it can after a reboot of its host.
+    pub autonomous: bool,
+    /// After so long without a word of the entry, apps that are placed elsewhere too are brought back as well.
+    pub start_without_entry_after: Option<Duration>,
 }
 
 /// What happens to an environment.
@@ -86,6 +98,8 @@ pub struct FoundLife {
     pub identity: Option<Identity>,
     /// Who runs it.
     pub adapter: Adapter,
+    /// The port that it was given, where the adapter can tell. Asked for only where the ledger does not know the life.
+    pub port: Option<u16>,
 }
 
 /// The worker's brain.
@@ -101,7 +115,23 @@ pub struct Environment {
     ports: PortBook,
     /// The entry whose orders count.
     follows: Option<Reign>,
+    /// Lives of apps that the ledger does not know.
+    strays: BTreeMap<AppId, Vec<FoundLife>>,
+    /// Apps that were removed in this life of the daemon, with the order that said so: an older one that arrives late does
+    /// not bring them back.
+    gone: BTreeMap<AppId, (Epoch, Seq)>,
+    /// The last turn of each app that was given back for want of a slot.
+    spent: BTreeMap<AppId, (Epoch, u64)>,
+    /// Apps that the worker brings back by itself, once a slot is free.
+    waiting: BTreeSet<AppId>,
+    /// When it stops waiting for the entry's word.
+    alone_at: Option<Mono>,
+    /// Since when it looks after its host.
+    began: Now,
 }
+
+/// Removed apps that are remembered; see `Environment::gone`.
+const GONE_MAX: usize = 4096;
 
 impl Environment {
     /// An environment that goes on from its ledger.
@@ -120,7 +150,21 @@ impl Environment {
         }
         let turns = rows.iter().filter(|row| row.in_turn).count();
         let instances = rows.into_iter().map(|row| (row.app.clone(), Box::new(Instance::from_row(row)))).collect();
-        Self { settings, recipes, instances, turns, due: BTreeSet::new(), ports, follows }
+        Self {
+            settings,
+            recipes,
+            instances,
+            turns,
+            due: BTreeSet::new(),
+            ports,
+            follows,
+            strays: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            spent: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            alone_at: None,
+            began: Now::default(),
+        }
     }
 
     /// The lives that may still be there, for the adapter to look for.
@@ -131,6 +175,7 @@ impl Environment {
             run: instance.row.run,
             identity: instance.row.identity.clone(),
             adapter: instance.row.adapter,
+            port: instance.row.port,
         };
         self.instances.values().map(AsRef::as_ref).filter(may_live).map(life).collect()
     }
@@ -140,14 +185,14 @@ impl Environment {
         let mut effects = Vec::new();
         let mut alive: BTreeMap<(AppId, Run), Option<Identity>> =
             alive.into_iter().map(|life| ((life.app, life.run), life.identity)).collect();
-        for FoundLife { app, run, identity, adapter } in strays {
+        self.began = now;
+        for life in strays {
             // An older life of an app that is ours is ours to end; what claims an app that we do not know is only told.
-            match self.instances.contains_key(&app) {
-                true => self.with_instance(now, &app, &mut effects, |instance, ctx| instance.sweep(ctx, run, adapter)),
-                false => {
-                    let pid = identity.map(|identity| identity.pid);
-                    effects.push(Effect::Report(Report::Stray { app, run, pid, adapter }));
-                }
+            match self.instances.contains_key(&life.app) {
+                false => self.keep_stray(life, &mut effects),
+                true => self.with_instance(now, &life.app, &mut effects, |instance, ctx| {
+                    instance.sweep(ctx, life.run, life.adapter);
+                }),
             }
         }
         let apps: Vec<AppId> = self.instances.keys().cloned().collect();
@@ -156,6 +201,7 @@ impl Environment {
             let found = alive.remove(&(app.clone(), run)).flatten();
             self.with_instance(now, &app, &mut effects, |instance, ctx| instance.recover(ctx, found, same_boot));
         }
+        self.begin_alone(now, &mut effects);
         effects
     }
 
@@ -179,12 +225,13 @@ impl Environment {
             self.due.remove(&(due, app.clone()));
             self.with_instance(now, &app, &mut effects, |instance, ctx| instance.deadline(ctx));
         }
+        self.step_alone(now, &mut effects);
         effects
     }
 
     /// When it wants to be stepped next.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.due.first().map(|(due, _)| *due)
+        self.due.first().map(|(due, _)| *due).into_iter().chain(self.alone_at()).min()
     }
 
     /// What the environment says of itself, and all it has.
@@ -223,7 +270,7 @@ impl Environment {
             Report::Instance(report) => Some(*report),
             _ => None,
         };
-        self.instances.values().map(AsRef::as_ref).filter_map(report).collect()
+        self.instances.values().map(AsRef::as_ref).filter_map(report).chain(self.stray_reports()).collect()
     }
 
     fn runtimes(&self) -> BTreeMap<RuntimeName, RuntimeSummary> {
@@ -234,19 +281,29 @@ impl Environment {
     fn order(&mut self, now: Now, order: Order, age: Option<Duration>, effects: &mut Vec<Effect>) {
         let app = order.app.clone();
         if let Some(why) = self.refusal(&order, age.unwrap_or_default()) {
+            if let (Refusal::Busy, Goal::Run(RunGoal { turn: Some(turn), .. })) = (why, &order.goal) {
+                // The entry takes the turn back, so another copy of this order must not use it.
+                self.spent.insert(app.clone(), (order.reign.epoch, turn.number));
+            }
             let refused = Report::Refused { app, intent_seq: order.intent_seq, why };
             effects.extend(age.map(|_| Effect::Report(refused)));
             return;
+        }
+        if age.is_some() {
+            self.heard_entry();
         }
         if self.follows.as_ref() != Some(&order.reign) {
             self.follows = Some(order.reign.clone());
             effects.push(Effect::Follow(order.reign.clone()));
         }
-        if self.instances.get(&app).is_some_and(|instance| instance.is_overridden(order.intent_seq)) {
+        let start = matches!(&order.goal, Goal::Run(goal) if goal.start_seq > self.begun(&app));
+        let taken_up = self.take_up_stray(now, &app, effects);
+        let instance = self.instances.entry(app.clone()).or_insert_with(|| Box::new(Instance::new(app.clone(), now)));
+        if instance.is_overridden(order.intent_seq) {
+            // Whoever sends it again has not heard that it was taken up.
+            effects.push(Effect::Report(instance.report()));
             return;
         }
-        let instance = self.instances.entry(app.clone()).or_insert_with(|| Box::new(Instance::new(app.clone(), now)));
-        let start = is_new_start(instance, &order);
         let row = &mut instance.row;
         if let Goal::Run(RunGoal { turn: Some(turn), .. }) = &order.goal {
             row.turn = turn.number;
@@ -262,7 +319,10 @@ impl Environment {
             Goal::Stop => LedgerGoal::Stop,
             Goal::Remove { purge_data } => LedgerGoal::Remove { purge_data },
         };
-        self.with_instance(now, &app, effects, |instance, ctx| instance.take_goal(ctx, goal, start));
+        self.with_instance(now, &app, effects, |instance, ctx| match taken_up {
+            true => instance.take_up(ctx, goal),
+            false => instance.take_goal(ctx, goal, start),
+        });
     }
 
     fn refusal(&self, order: &Order, age: Duration) -> Option<Refusal> {
@@ -277,15 +337,23 @@ impl Environment {
         if seen.is_some_and(|seen| (order.reign.epoch, order.intent_seq, order.generation) < seen) {
             return Some(Refusal::Stale);
         }
+        let gone = self.gone.get(&order.app).filter(|_| known.is_none());
+        if gone.is_some_and(|gone| (order.reign.epoch, order.intent_seq) < *gone) {
+            return Some(Refusal::Stale);
+        }
         let Goal::Run(goal) = &order.goal else { return None };
-        let begun = known.map_or(crate::id::Seq(0), |i| i.wanted_start().unwrap_or_default().max(i.row.run.seq));
-        if goal.start_seq <= begun {
+        if goal.start_seq <= self.begun(&order.app) {
             return None;
         }
         match goal.turn {
             None => Some(Refusal::Late),
             Some(turn) if age > turn.accept_by => Some(Refusal::Late),
             // A turn is used once; this one was, or a later one of the same reign was.
+            Some(turn)
+                if self.spent.get(&order.app).is_some_and(|spent| (order.reign.epoch, turn.number) <= *spent) =>
+            {
+                Some(Refusal::Late)
+            }
             Some(turn) if known.is_some_and(|i| i.row.epoch == order.reign.epoch && turn.number <= i.row.turn) => {
                 Some(Refusal::Late)
             }
@@ -314,8 +382,9 @@ impl Environment {
         let (before, had_turn) = (instance.due(), instance.in_turn());
         let mut own = Vec::new();
         let places = &self.settings.places;
-        let (recipes, adapter) = (&self.recipes, self.settings.adapter);
-        step(instance, &mut Context { now, recipes, places, adapter, ports: &mut self.ports, effects: &mut own });
+        let (recipes, adapter, autonomous) = (&self.recipes, self.settings.adapter, self.settings.autonomous);
+        let (ports, effects_of_step) = (&mut self.ports, &mut own);
+        step(instance, &mut Context { now, recipes, places, adapter, autonomous, ports, effects: effects_of_step });
         self.turns = self.turns + usize::from(instance.in_turn()) - usize::from(had_turn);
         if let Some(due) = before {
             self.due.remove(&(due, app.clone()));
@@ -329,6 +398,11 @@ impl Environment {
         }
         if instance.is_gone() {
             let (intent_seq, port) = (instance.row.intent_seq, instance.row.port);
+            self.gone.insert(app.clone(), (instance.row.epoch, intent_seq));
+            self.spent.remove(app);
+            if self.gone.len() > GONE_MAX {
+                self.gone.pop_first();
+            }
             effects.push(Effect::Forget(app.clone()));
             effects.append(&mut own);
             effects.push(Effect::Report(Report::Removed { app: app.clone(), intent_seq }));
@@ -344,11 +418,6 @@ impl Environment {
         effects.extend(instance.clean_up());
         effects.push(Effect::Report(instance.report()));
     }
-}
-
-fn is_new_start(instance: &Instance, order: &Order) -> bool {
-    let begun = instance.wanted_start().unwrap_or_default().max(instance.row.run.seq);
-    matches!(&order.goal, Goal::Run(goal) if goal.start_seq > begun)
 }
 
 fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
