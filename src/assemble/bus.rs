@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use nbs_core::name::EnvironmentName;
+use nbs_core::name::{AppId, EnvironmentName};
 use tracing::warn;
 
 use super::Failure;
@@ -13,7 +13,8 @@ use crate::redis_bus::worker::UsageSource;
 use crate::redis_bus::{Server, Servers};
 use crate::security::{FleetKey, WorkerKey};
 use crate::usage::UsageHandle;
-use crate::wire::bus::{AppFigures, HostFigures, UsageRecord};
+use crate::wire::api::usage::AppUsage;
+use crate::wire::redis::{HostUsage, Usage};
 
 /// The servers of the configuration.
 pub(super) fn servers(settings: &RedisSettings) -> Result<Servers, Failure> {
@@ -98,7 +99,7 @@ pub(super) struct Published {
 }
 
 impl UsageSource for Published {
-    fn usage(&self) -> Option<UsageRecord> {
+    fn usage(&self) -> Option<Usage> {
         let host = self.usage.host();
         let here = |app: &nbs_core::view::AppView| {
             let mut own = app.instances.iter().filter(|instance| instance.environment == self.environment);
@@ -106,26 +107,17 @@ impl UsageSource for Published {
         };
         let view = self.entry.view();
         let running = view.apps.iter().filter(|(_, app)| here(app));
-        let apps: BTreeMap<String, AppFigures> = running
-            .filter_map(|(name, _)| {
-                let usage = self.usage.of(name)?;
-                let figures = AppFigures {
-                    cpu_percent: Some(super::sources::percent(usage.cpu_percent)),
-                    memory_bytes: Some(usage.memory_bytes),
-                    memory_source: Some(usage.memory_source.as_str().into()),
-                    tasks: Some(u64::from(usage.tasks)),
-                };
-                Some((name.to_string(), figures))
-            })
+        let apps: BTreeMap<AppId, AppUsage> = running
+            .filter_map(|(name, _)| Some((name.clone(), super::sources::figures(&self.usage.of(name)?))))
             .collect();
-        let host = HostFigures {
+        let host = HostUsage {
             cpu_percent: Some(super::sources::percent(host.cpu_percent)),
             memory_bytes: Some(host.memory_used),
             memory_total: Some(host.memory_total),
             cpus: Some(host.cpus),
             pressure: host.pressure.map(super::sources::shown),
         };
-        Some(UsageRecord { at_ms: 0, host, apps })
+        Some(Usage { at_ms: 0, host, apps })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::redis_bus;
 use crate::usage::UsageHandle;
 use crate::wire::api::runtime::RecipeProblem;
 use crate::wire::api::usage::{AppUsage, Capacity, HostUsage, Pressure};
-use crate::wire::bus::UsageRecord;
+use crate::wire::redis;
 use crate::worker::{LocalError, RecipeSource, WorkerHandle};
 
 /// The recipes of this host, and the worker that must hear of changes.
@@ -117,7 +117,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    fn of_other(&self, environment: &EnvironmentName) -> Option<Arc<UsageRecord>> {
+    fn of_other(&self, environment: &EnvironmentName) -> Option<Arc<redis::Usage>> {
         self.others.as_ref()?.usage(environment)
     }
 }
@@ -125,27 +125,9 @@ impl Usage {
 impl UsageSource for Usage {
     fn app(&self, environment: &EnvironmentName, app: &AppId) -> Option<AppUsage> {
         if *environment != self.environment {
-            let other = self.of_other(environment)?;
-            let figures = other.apps.get(app.as_str())?.clone();
-            return Some(AppUsage {
-                cpu_percent: figures.cpu_percent,
-                memory_bytes: figures.memory_bytes,
-                memory_source: figures.memory_source.map(Into::into),
-                tasks: figures.tasks,
-                io_read_bytes: None,
-                io_write_bytes: None,
-                pressure: None,
-            });
+            return self.of_other(environment)?.apps.get(app).cloned();
         }
-        self.own.of(app).map(|usage| AppUsage {
-            cpu_percent: Some(percent(usage.cpu_percent)),
-            memory_bytes: Some(usage.memory_bytes),
-            memory_source: Some(usage.memory_source.as_str().into()),
-            tasks: Some(u64::from(usage.tasks)),
-            io_read_bytes: usage.io_read_bytes,
-            io_write_bytes: usage.io_write_bytes,
-            pressure: usage.pressure.map(shown),
-        })
+        self.own.of(app).map(|usage| figures(&usage))
     }
 
     fn host(&self, environment: &EnvironmentName) -> Option<HostUsage> {
@@ -224,4 +206,17 @@ impl LogReader for NoLogs {
 fn elsewhere(app: &AppId) -> LogError {
     let cause = "it runs on another host; ask `nbsupervisor app logs` there".to_string();
     LogError::Failed { app: app.clone(), cause }
+}
+
+/// An app's figures, as they are shown and published.
+pub(super) fn figures(usage: &crate::usage::AppUsage) -> AppUsage {
+    AppUsage {
+        cpu_percent: Some(percent(usage.cpu_percent)),
+        memory_bytes: Some(usage.memory_bytes),
+        memory_source: Some(usage.memory_source.as_str().into()),
+        tasks: Some(u64::from(usage.tasks)),
+        io_read_bytes: usage.io_read_bytes,
+        io_write_bytes: usage.io_write_bytes,
+        pressure: usage.pressure.map(shown),
+    }
 }

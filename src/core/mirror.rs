@@ -48,7 +48,7 @@ impl Environment {
             generation: row.generation,
             intent,
             intent_seq: row.intent_seq,
-            status: Status::summary([status].into_iter()),
+            status: Status::summary([status]),
             removing: matches!(row.goal, LedgerGoal::Remove { .. }),
             created_at: row.since,
             instances: vec![instance],

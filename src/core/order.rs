@@ -223,6 +223,8 @@ pub struct Registration {
     pub proxy_url: Option<String>,
     /// What the host has.
     pub capacity: Option<Capacity>,
+    /// The entry whose orders it follows, so that one whose record is an older copy learns how far it is behind.
+    pub follows: Option<Reign>,
 }
 
 impl Registration {

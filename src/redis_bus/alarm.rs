@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::security::envelope::EnvelopeError;
 use crate::wire::envelope::VERSION;
+use crate::wire::record::RowError;
 
 /// Lines in one window.
 const LINES: u32 = 6;
@@ -40,6 +41,18 @@ impl Alarm {
         match error {
             EnvelopeError::Version { found } if *found > VERSION => {
                 self.once(&format!("version {found}"), || {
+                    tracing::warn!(key, "{error}; what it says is passed over");
+                });
+            }
+            error => self.refused(key, error),
+        }
+    }
+
+    /// The record in a genuine envelope cannot be used.
+    pub(super) fn body(&self, key: &str, error: &RowError) {
+        match error {
+            RowError::Newer { found, .. } => {
+                self.once(&format!("version {found} in {key}"), || {
                     tracing::warn!(key, "{error}; what it says is passed over");
                 });
             }

@@ -111,7 +111,7 @@ impl Speaker {
 
 /// A connection. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Inner>);
+pub struct Link(Arc<Inner>);
 
 struct Inner {
     server: Server,
@@ -143,13 +143,21 @@ impl Link {
         Self(Arc::new(Inner { server: server.clone(), speaker, purpose, state: Mutex::default() }))
     }
 
+    /// One that stands alone: for whoever wants to know whether this server can be used, and why not.
+    pub fn alone(server: &Server) -> Self {
+        Self::new(server, Speaker::new(server, "doctor"), "commands")
+    }
+
     /// How the server is.
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<Health> {
         self.0.speaker.health.subscribe()
     }
 
     /// One command, answered in time or not at all.
-    pub(super) async fn ask(&self, cmd: &Cmd) -> Result<Value, Trouble> {
+    ///
+    /// # Errors
+    /// What went wrong, and what to do about it.
+    pub async fn ask(&self, cmd: &Cmd) -> Result<Value, Trouble> {
         self.within(Ask::One(cmd), COMMAND, TIMEOUTS).await
     }
 
@@ -245,7 +253,11 @@ impl Link {
                 self.0.speaker.learn(facts);
                 Ok((connection, state.serial))
             }
-            Err(trouble) => {
+            Err(mut trouble) => {
+                if trouble.cause == Cause::Timeout && self.0.server.is_tls() {
+                    // A server without TLS waits for the end of what is a strange command to it.
+                    trouble.text.push_str("; if the port is one without TLS, write redis://");
+                }
                 self.back_off(&mut state, &trouble);
                 Err(trouble)
             }

@@ -19,7 +19,7 @@ mod speech;
 mod stream;
 mod trouble;
 
-pub use link::{Facts, Health};
+pub use link::{Facts, Health, Link};
 pub use server::{Server, ServerError};
 pub use trouble::{Cause, Trouble};
 
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use nbs_core::limits;
 
-use link::{Link, Speaker};
+use link::Speaker;
 
 /// How long a command may take, the connection included.
 const COMMAND: Duration = Duration::from_secs(2);

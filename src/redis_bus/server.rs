@@ -74,6 +74,11 @@ impl Server {
         &self.shown
     }
 
+    /// Whether the connection is encrypted.
+    pub(super) fn is_tls(&self) -> bool {
+        self.shown.starts_with("rediss://")
+    }
+
     /// Everything that a connection needs.
     pub(super) fn client(&self) -> Result<Client, ServerError> {
         let info = info(&self.url)?;

@@ -4,7 +4,6 @@
 //! happen (core), where bytes go (adapters), and any cryptography: who stores secrets brings the cipher.
 
 pub mod api;
-pub mod bus;
 pub mod envelope;
 pub mod field;
 pub mod hex;

@@ -297,9 +297,20 @@ pub fn runtimes() -> impl Strategy<Value = BTreeMap<RuntimeName, RuntimeSummary>
 pub fn registration() -> impl Strategy<Value = Registration> {
     let capacity = (any::<u32>(), any::<u64>()).prop_map(|(cpus, memory_bytes)| Capacity { cpus, memory_bytes });
     let texts = (any::<[String; 3]>(), any::<[Option<String>; 2]>());
-    (environment(), texts, any::<u32>(), runtimes(), option::of(capacity)).prop_map(
-        |(environment, ([version, boot, host], [url, proxy_url]), concurrent_starts, runtimes, capacity)| {
-            Registration { environment, version, boot, concurrent_starts, runtimes, host, url, proxy_url, capacity }
+    (environment(), texts, any::<u32>(), runtimes(), option::of(capacity), option::of(reign())).prop_map(
+        |(environment, ([version, boot, host], [url, proxy_url]), concurrent_starts, runtimes, capacity, follows)| {
+            Registration {
+                environment,
+                version,
+                boot,
+                concurrent_starts,
+                runtimes,
+                host,
+                url,
+                proxy_url,
+                capacity,
+                follows,
+            }
         },
     )
 }

@@ -287,6 +287,7 @@ pub fn registration() -> Registration {
         url: None,
         proxy_url: None,
         capacity: None,
+        follows: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn of(name: &str) -> Registration {
         host: format!("host-of-{name}"),
         url: Some(format!("http://{name}.example:13000")),
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 35 }),
+        follows: None,
         ..registration()
     }
 }

@@ -12,7 +12,7 @@ use nbsupervisor::ports::{Known, ProcessControl};
 use crate::bench::{Bench, alive, app, eventually, run};
 
 fn known(name: &str, seq: u64, identity: Option<Identity>) -> Known {
-    Known { app: app(name), run: run(seq), identity, adapter: Adapter::Process }
+    Known { app: app(name), run: run(seq), identity, adapter: Adapter::Process, port: None }
 }
 
 #[tokio::test]

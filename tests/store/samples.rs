@@ -144,6 +144,7 @@ pub fn environment(name: &str) -> EnvironmentRow {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        follows: None,
     };
     EnvironmentRow { name: environment_name(name), registration, draining: true, heard_at: Wall(6) }
 }

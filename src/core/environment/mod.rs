@@ -261,6 +261,7 @@ impl Environment {
             url: self.settings.url.clone(),
             proxy_url: self.settings.proxy_url.clone(),
             capacity: self.settings.capacity,
+            follows: self.follows.clone(),
         }
     }
 

@@ -30,10 +30,7 @@ impl Environment {
     /// The last start that is known to have been begun: of the instance, or of a stray that would be taken up.
     pub(super) fn begun(&self, app: &AppId) -> Seq {
         match self.instances.get(app) {
-            Some(instance) => {
-                let wanted = instance.wanted_start().max(instance.shelved_start());
-                wanted.unwrap_or_default().max(instance.row.run.seq)
-            }
+            Some(instance) => instance.begun(),
             None => self.living_stray(app).map_or(Seq(0), |life| life.run.seq),
         }
     }

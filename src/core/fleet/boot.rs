@@ -15,7 +15,7 @@ use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, LocalAction};
 use crate::phase::Phase;
 use crate::reason::ReasonCode;
-use crate::record::{AppLife, Change, OperationRow};
+use crate::record::{AppLife, Change, OperationRow, PlacementRow};
 use crate::spec::StartMode;
 use crate::time::Now;
 use crate::view::{OperationStatus, OperationView, Priority};
@@ -40,11 +40,10 @@ impl Fleet {
             let placement = app.row.placement(environment);
             match (told.get(*name), placement) {
                 (_, None) => false,
-                (None, _) => rebooted,
                 // A start that was asked for and has not begun is none that the boot has ended.
+                (None, Some(placement)) => rebooted && app.report(placement).is_some_and(|r| begun(r, placement)),
                 (Some(report), Some(placement)) => {
-                    let begun = report.run.seq >= placement.start_seq || !placement.intent.wants_running();
-                    begun && !decided_by_its_host(report) && (rebooted || rests_since_boot(report))
+                    begun(report, placement) && !decided_by_its_host(report) && (rebooted || rests_since_boot(report))
                 }
             }
         };
@@ -114,6 +113,10 @@ impl Fleet {
         }
         changes
     }
+}
+
+fn begun(report: &InstanceReport, placement: &PlacementRow) -> bool {
+    report.run.seq >= placement.start_seq || !placement.intent.wants_running()
 }
 
 /// Whether a worker says that an instance is its own to bring back, or to leave stopped.

@@ -399,7 +399,7 @@ impl Outcome {
 }
 
 impl App {
-    fn report(&self, placement: &PlacementRow) -> Option<&InstanceReport> {
+    pub(super) fn report(&self, placement: &PlacementRow) -> Option<&InstanceReport> {
         self.placed.get(&placement.environment).and_then(|placed| placed.report.as_deref())
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fleet::{Fleet, Place};
+use crate::fleet::settle::has_taken;
+use crate::fleet::{Bus, Fleet, Place};
 use crate::id::Seq;
 use crate::intent::Intent;
 use crate::lease::Lease;
@@ -19,6 +20,9 @@ use crate::view::{OperationStatus, Presence};
 
 /// Pause before a start that a worker had no slot for is offered again.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Pause before a start that another entry's turn stood in the way of is offered again.
+const LOCKED_PAUSE: Duration = Duration::from_secs(2);
 
 impl Fleet {
     /// Takes up a report. `id` makes operation IDs, for starts that follow from a boot.
@@ -74,7 +78,14 @@ impl Fleet {
     ) -> Vec<Change> {
         self.touched.environments = true;
         let mut told: BTreeMap<AppId, InstanceReport> = instances.into_iter().map(|r| (r.app.clone(), r)).collect();
-        let mut changes = self.register(now, environment, registration, &told, new_id);
+        // Its orders are refused where a later reign of this entry, or another one's, was followed already.
+        let behind = registration.follows.as_ref().filter(|followed| {
+            let own = &self.standing.reign;
+            followed.epoch > own.epoch || (followed.epoch == own.epoch && followed.entry != own.entry)
+        });
+        let ahead = behind.map(|followed| followed.epoch).filter(|_| self.read_only.is_none());
+        let mut changes = ahead.map(|epoch| self.bus(now, Bus::Ahead(epoch))).unwrap_or_default();
+        changes.extend(self.register(now, environment, registration, &told, new_id));
         changes.extend(self.find_leftovers(environment, &told));
         let names: Vec<AppId> = self.apps.keys().cloned().collect();
         for name in names {
@@ -196,12 +207,17 @@ impl Fleet {
         self.touched.apps.insert(name.clone());
         self.unsettled.insert(name.clone());
         let place = (name.clone(), environment.clone());
+        let known = app.row.intent_seq;
+        let wants_run = app.row.placement(environment).is_some_and(|placement| placement.intent.wants_running());
         match (report.in_turn, self.queue.turn_of(&place)) {
             (true, None) => {
                 let start = app.row.placement(environment).map_or(Seq(0), |placement| placement.start_seq);
                 self.queue.adopt(place, start, timeout, now.mono);
             }
-            (false, Some(start)) if report.intent_seq >= start => self.queue.finish(&place, start, now.mono),
+            // A report from before the order that is under way does not end its turn.
+            (false, Some(start)) if has_taken(&report, start) || (report.intent_seq >= known && !wants_run) => {
+                self.queue.finish(&place, start, now.mono);
+            }
             _ => {}
         }
         let mut changes: Vec<Change> = self.overtake(environment, &report).into_iter().collect();
@@ -236,7 +252,14 @@ impl Fleet {
 
     /// An order could not be handed over: another entry's turn of the same app has not ended. It is tried again soon.
     pub fn undelivered(&mut self, now: Now, environment: &EnvironmentName, app: &AppId, intent_seq: Seq) {
-        self.refused(now, environment, app, intent_seq, Refusal::Busy);
+        let timeout = self.turn_timeout(app, environment);
+        let Some(known) = self.apps.get_mut(app) else { return };
+        let Some(placed) = known.placed.get_mut(environment) else { return };
+        if placed.sent.take_if(|sent| sent.intent_seq == intent_seq).is_some() {
+            let place = (app.clone(), environment.clone());
+            self.queue.give_back(&place, known.priority, timeout, now, LOCKED_PAUSE);
+            self.unsettled.insert(app.clone());
+        }
     }
 
     fn phase_event(

@@ -7,7 +7,7 @@ use crate::fleet::{App, Fleet, IntentNote, Sent, Settled};
 use crate::id::Seq;
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
-use crate::order::{Goal, InstanceReport, Order, RunGoal, Turn};
+use crate::order::{Goal, InstanceReport, LocalAction, Order, RunGoal, Turn};
 use crate::phase::Phase;
 use crate::record::{AppLife, Change, GrantRow, PlacementRow};
 use crate::time::Now;
@@ -266,12 +266,18 @@ fn turn(number: u64) -> Turn {
 }
 
 impl App {
-    /// Its worker has taken up the start that was asked for.
+    /// Its worker has taken up the start that was asked for, or somebody on its host has put it aside.
     fn has_begun(&self, placement: &PlacementRow) -> bool {
         let report = self.placed.get(&placement.environment).and_then(|placed| placed.report.as_deref());
-        let begun = |r: &InstanceReport| r.run.seq >= placement.start_seq || r.intent_seq >= placement.start_seq;
-        report.is_some_and(begun)
+        report.is_some_and(|report| has_taken(report, placement.start_seq))
     }
+}
+
+/// Whether a report says that a start was begun, is next after the former life's end, or was put aside there.
+pub(super) fn has_taken(report: &InstanceReport, start: Seq) -> bool {
+    let next = report.phase == Phase::Stopping && report.in_turn;
+    let aside = report.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
+    report.run.seq >= start || (report.intent_seq >= start && (next || aside))
 }
 
 fn resend_at(sent: Sent) -> crate::time::Mono {

@@ -202,6 +202,14 @@ impl Instance {
         }
     }
 
+    /// The last start that was begun, is about to be, or was put aside by a local stop. One that a reboot cut off before
+    /// its life began is none of them.
+    pub(crate) fn begun(&self) -> Seq {
+        let at_rest = matches!(self.row.phase, Phase::Stopped | Phase::Failed);
+        let wanted = self.wanted_start().filter(|_| !at_rest).max(self.shelved_start());
+        wanted.unwrap_or_default().max(self.row.run.seq)
+    }
+
     /// Whether it was removed and nothing of it is left.
     pub(crate) fn is_gone(&self) -> bool {
         self.is_to_be_cleaned() && self.cleaning == Cleaning::Done

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::redis_bus::entry::shared::Shared;
 use crate::redis_bus::keys;
-use crate::redis_bus::speech::{self, Parts};
+use crate::redis_bus::speech::Halves;
 use crate::redis_bus::stream::{Message, Reader};
 use crate::security::envelope::MacKind;
 
@@ -16,14 +16,14 @@ pub(super) async fn run(shared: &Shared, shutdown: &CancellationToken) {
     let work = async {
         let mut standing = shared.standing.subscribe();
         let mut reader = Reader::new(keys::REPORTS, keys::ENTRY_GROUP);
-        let mut parts = Parts::default();
+        let mut halves = Halves::default();
         loop {
             if standing.wait_for(|standing| standing.reigns).await.is_err() {
                 return;
             }
             match reader.next(&shared.links.reader).await {
                 Ok(messages) if messages.is_empty() => {}
-                Ok(messages) => take(shared, &mut reader, &mut parts, messages).await,
+                Ok(messages) => take(shared, &mut reader, &mut halves, messages).await,
                 Err(_) => tokio::time::sleep(shared.links.reader.pause().await).await,
             }
         }
@@ -34,10 +34,10 @@ pub(super) async fn run(shared: &Shared, shutdown: &CancellationToken) {
     }
 }
 
-async fn take(shared: &Shared, reader: &mut Reader, parts: &mut Parts, messages: Vec<Message>) {
+async fn take(shared: &Shared, reader: &mut Reader, halves: &mut Halves, messages: Vec<Message>) {
     let mut ids = Vec::with_capacity(messages.len());
     for message in messages {
-        hear(shared, parts, &message).await;
+        hear(shared, halves, &message).await;
         ids.push(message.id);
     }
     if shared.links.reader.ask(&reader.acknowledge(&ids)).await.is_err() {
@@ -45,7 +45,7 @@ async fn take(shared: &Shared, reader: &mut Reader, parts: &mut Parts, messages:
     }
 }
 
-async fn hear(shared: &Shared, parts: &mut Parts, message: &Message) {
+async fn hear(shared: &Shared, halves: &mut Halves, message: &Message) {
     if message.fields.is_empty() {
         // The stream dropped it before it was read again.
         return;
@@ -56,7 +56,7 @@ async fn hear(shared: &Shared, parts: &mut Parts, message: &Message) {
         return;
     };
     let Some(body) = shared.believe(&environment, MacKind::Report, keys::REPORTS, text) else { return };
-    match speech::read_report(&body, &environment, parts) {
+    match halves.read(&body, &environment) {
         Ok(Some(report)) => shared.report(environment, report).await,
         Ok(None) => {}
         Err(error) => {

@@ -21,9 +21,9 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Clock, News, Outgoing};
-use crate::redis_bus::speech::UsageRecord;
 use crate::redis_bus::{Health, Servers, random};
 use crate::security::FleetKey;
+use crate::wire::redis::Usage;
 use shared::Shared;
 
 /// What the entry says of itself.
@@ -74,7 +74,7 @@ impl Handle {
     }
 
     /// What an environment's host and apps use; none if that was not heard within the last minute.
-    pub fn usage(&self, environment: &EnvironmentName) -> Option<Arc<UsageRecord>> {
+    pub fn usage(&self, environment: &EnvironmentName) -> Option<Arc<Usage>> {
         self.0.usage(environment)
     }
 

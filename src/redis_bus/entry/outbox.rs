@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::ports::{OrderSlip, Outgoing};
 use crate::redis_bus::entry::shared::Shared;
 use crate::redis_bus::scripts::{Answer, INTENT_SCRIPT, ORDER_SCRIPT, Script, UNLOCK_SCRIPT};
-use crate::redis_bus::speech::{self, StartLock};
 use crate::redis_bus::trouble::{Cause, Trouble};
 use crate::redis_bus::{BATCH, keys};
 use crate::security::envelope::SignedKind;
 use crate::wire::envelope::Address;
+use crate::wire::redis::{StartLock, write_intent, write_order, write_start_lock};
 
 /// Pause before what another entry's start lock stopped is tried again.
 const LOCKED_PAUSE: Duration = Duration::from_secs(1);
@@ -217,18 +217,19 @@ fn turn(order: &Order) -> Option<u64> {
 fn order_call(shared: &Shared, environment: &EnvironmentName, slip: &OrderSlip) -> Result<Call, String> {
     let order = &slip.order;
     let names = keys::EnvironmentKeyNames::of(environment);
-    let body = speech::order(order, &shared.keys(environment)).map_err(|error| error.to_string())?;
+    let body = write_order(order, &shared.keys(environment)).map_err(|error| error.to_string())?;
     let (to, issued) = (Address::One(environment.clone()), shared.time.at(slip.sent));
     let message = shared.sign(&order.reign, to, SignedKind::Order, issued, body).map_err(|error| error.to_string())?;
     let mut keys = vec![keys::ENTRY.to_string(), names.orders];
     let (owner, epoch) = (order.reign.entry.as_str().to_string(), order.reign.epoch.to_string());
-    let mut arguments = vec![owner.clone(), epoch, keys::ORDERS_KEPT.to_string(), message];
+    let mut arguments = vec![owner, epoch, keys::ORDERS_KEPT.to_string(), message];
     if let Goal::Run(RunGoal { turn: Some(turn), spec, .. }) = &order.goal {
-        let lock =
-            StartLock { owner, epoch: order.reign.epoch.0, turn: turn.number, environment: environment.to_string() };
+        let (owner, epoch) = (order.reign.entry.clone(), order.reign.epoch);
+        let lock = StartLock { owner, epoch, turn: turn.number, environment: environment.clone() };
+        let lock = write_start_lock(&lock).map_err(|error| error.to_string())?;
         let lasts = shared.turn_of(environment, &spec.runtime);
         keys.push(keys::start_lock(&order.app));
-        arguments.extend([lock.to_text(), lasts.as_millis().to_string()]);
+        arguments.extend([lock, lasts.as_millis().to_string()]);
     }
     Ok(Call { script: &ORDER_SCRIPT, keys, arguments })
 }
@@ -238,7 +239,7 @@ fn intent_call(shared: &Shared, (environment, app): &Place, order: Option<&Order
     let message = match order {
         None => String::new(),
         Some(order) => {
-            let body = speech::order(order, &shared.keys(environment)).map_err(|error| error.to_string())?;
+            let body = write_intent(order, &shared.keys(environment)).map_err(|error| error.to_string())?;
             let (to, now) = (Address::One(environment.clone()), shared.time.now());
             shared.sign(&reign, to, SignedKind::Intent, now, body).map_err(|error| error.to_string())?
         }

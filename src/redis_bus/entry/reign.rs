@@ -15,14 +15,20 @@ use tokio_util::sync::CancellationToken;
 use crate::ports::News;
 use crate::redis_bus::entry::shared::{Shared, Standing};
 use crate::redis_bus::scripts::{CLAIM_SCRIPT, ORDER_SCRIPT};
-use crate::redis_bus::speech::{self, Claim, EntryRecord};
 use crate::redis_bus::trouble::{Cause, Trouble};
 use crate::redis_bus::{LEASE, keys, random};
 use crate::security::envelope::{SignedKind, signed};
 use crate::wire::envelope::Address;
+use crate::wire::record::RowError;
+use crate::wire::redis::{
+    EntryRecord, EntryValue, RollCall, read_entry, read_entry_value, write_entry, write_entry_value, write_roll_call,
+};
 
 /// Pause between two looks at a claim that another entry holds.
 const FENCED_PAUSE: Duration = limits::LEASE_RENEW;
+
+/// Calls after another entry was pushed aside, one with each renewal.
+const CALLS: u8 = 3;
 
 /// What became of a claim.
 enum Outcome {
@@ -48,14 +54,14 @@ struct Claimant<'a> {
     told: Told,
     /// The reign under which a claim was held in this life.
     held: Option<Reign>,
-    /// Whether everybody is still to be called.
-    call: bool,
+    /// How often everybody is still to be called.
+    calls: u8,
     /// An epoch that the record is to pass before the next claim by force.
     above: Option<Epoch>,
 }
 
 pub(super) async fn run(shared: &Shared, shutdown: &CancellationToken) {
-    let mut claimant = Claimant { shared, beat: 0, told: Told::Nothing, held: None, call: true, above: None };
+    let mut claimant = Claimant { shared, beat: 0, told: Told::Nothing, held: None, calls: 1, above: None };
     let mut standing = shared.standing.subscribe();
     loop {
         let reign = shared.standing().reign;
@@ -115,14 +121,15 @@ impl Claimant<'_> {
 
     async fn hold(&mut self, standing: &Standing, fresh: bool) -> Duration {
         let wiped = fresh && self.held.is_some();
-        self.above = None;
+        // The entry before reads reports until it looks at its claim: what it takes away is asked for again.
+        self.calls = if self.above.take().is_some() { CALLS } else { self.calls };
         self.shared.promoting.store(false, Ordering::Relaxed);
         if self.held.as_ref() != Some(&standing.reign) {
-            (self.held, self.call) = (Some(standing.reign.clone()), true);
+            (self.held, self.calls) = (Some(standing.reign.clone()), self.calls.max(1));
         }
         if wiped {
             tracing::warn!("Redis has lost what it held; everything is told again");
-            self.call = true;
+            self.calls = self.calls.max(1);
             if let Some(session) = random::session() {
                 self.shared.standing.send_modify(|standing| standing.session = session);
             }
@@ -136,8 +143,8 @@ impl Claimant<'_> {
             self.told = Told::Up;
             self.shared.tell(News::Bus(Bus::Up)).await;
         }
-        if self.call {
-            self.call = self.roll_call(standing).await.is_err();
+        if self.calls > 0 && self.roll_call(standing).await.is_ok() {
+            self.calls -= 1;
         }
         limits::LEASE_RENEW
     }
@@ -173,16 +180,20 @@ impl Claimant<'_> {
         let now = self.shared.time.now();
         let options = &self.shared.options;
         let record = EntryRecord {
+            entry: reign.entry.clone(),
+            epoch: reign.epoch,
             session: *session,
             beat: self.beat,
             at_ms: now,
             address: options.address.clone(),
             version: options.version.clone(),
         };
-        let body = speech::entry_record(&record);
+        let unusable = |error: RowError| Trouble::new(Cause::Other, error.to_string());
+        let body = write_entry(&record).map_err(unusable)?;
         let signed = self.shared.sign(reign, Address::Everybody, SignedKind::Entry, now, body);
         let signed = signed.map_err(|error| Trouble::new(Cause::Other, error.to_string()))?;
-        let value = Claim { owner: reign.entry.as_str().into(), epoch: reign.epoch.0, signed }.to_text();
+        let value = EntryValue { owner: reign.entry.clone(), epoch: reign.epoch, signed };
+        let value = write_entry_value(&value).map_err(unusable)?;
         let (epoch, lease) = (reign.epoch.to_string(), LEASE.as_millis().to_string());
         let force = if force { "1" } else { "0" };
         let arguments = [reign.entry.as_str(), &epoch, &value, &lease, force];
@@ -195,7 +206,7 @@ impl Claimant<'_> {
             self.shared.alarm.refused(keys::ENTRY, why);
             None
         };
-        let Some(claim) = Claim::parse(value) else { return refused("it is no record of an entry") };
+        let Ok(claim) = read_entry_value(value) else { return refused("it is no record of an entry") };
         let verifier = self.shared.signer.verifier();
         let message = match signed::open(&verifier, None, &[SignedKind::Entry], &claim.signed) {
             Ok(message) => message,
@@ -204,7 +215,7 @@ impl Claimant<'_> {
                 return None;
             }
         };
-        if message.entry != claim.owner || message.epoch.0 != claim.epoch {
+        if message.entry != claim.owner.as_str() || message.epoch != claim.epoch {
             return refused("what is signed differs from what stands beside it");
         }
         let ours = &standing.reign;
@@ -214,7 +225,7 @@ impl Claimant<'_> {
         if self.held.is_some() && message.epoch < ours.epoch {
             return refused("it is a record of an earlier reign of another entry");
         }
-        let place = speech::read_entry_record(&message.body).map(|record| record.address).unwrap_or_default();
+        let place = read_entry(&message.body).map(|record| record.address).unwrap_or_default();
         let alive = lease_ms.parse::<i64>().is_ok_and(|ms| ms > 0);
         let how = if alive { "reigns" } else { "reigned last and is silent" };
         let why = format!(
@@ -230,7 +241,8 @@ impl Claimant<'_> {
         let maxlen = keys::ORDERS_KEPT.to_string();
         for environment in self.shared.known() {
             let names = keys::EnvironmentKeyNames::of(&environment);
-            let body = speech::roll_call(standing.session);
+            let call = RollCall { session: standing.session };
+            let body = write_roll_call(call).map_err(|error| Trouble::new(Cause::Other, error.to_string()))?;
             let (to, now) = (Address::One(environment), self.shared.time.now());
             let Ok(message) = self.shared.sign(&standing.reign, to, SignedKind::RollCall, now, body) else { continue };
             let arguments = [entry, &epoch, &maxlen, &message];

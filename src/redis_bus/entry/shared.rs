@@ -18,10 +18,10 @@ use crate::redis_bus::Links;
 use crate::redis_bus::alarm::Alarm;
 use crate::redis_bus::clock::RedisClock;
 use crate::redis_bus::entry::Options;
-use crate::redis_bus::speech::{self, UsageRecord};
 use crate::security::envelope::{MacKind, Session, SignedKind, mac, signed};
 use crate::security::{EnvironmentKeys, FleetKey, Signer};
 use crate::wire::envelope::{Address, EnvelopeError};
+use crate::wire::redis::{Usage, write_app_cache};
 
 /// Figures that are older say nothing.
 const USAGE_STALE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     known: Mutex<BTreeSet<EnvironmentName>>,
     believed: Mutex<HashMap<EnvironmentName, Believed>>,
     turns: Mutex<HashMap<EnvironmentName, HashMap<RuntimeName, Duration>>>,
-    usage: ArcSwap<HashMap<EnvironmentName, Arc<UsageRecord>>>,
+    usage: ArcSwap<HashMap<EnvironmentName, Arc<Usage>>>,
     /// What of the app cache is to be written.
     shown: Mutex<BTreeMap<AppId, Option<String>>>,
 }
@@ -202,7 +202,7 @@ impl Shared {
     }
 
     /// Takes up usage, unless it is older than what is known.
-    pub(super) fn take_usage(&self, heard: Vec<(EnvironmentName, UsageRecord)>) {
+    pub(super) fn take_usage(&self, heard: Vec<(EnvironmentName, Usage)>) {
         if heard.is_empty() {
             return;
         }
@@ -215,13 +215,14 @@ impl Shared {
         self.usage.store(Arc::new(usage));
     }
 
-    pub(super) fn usage(&self, environment: &EnvironmentName) -> Option<Arc<UsageRecord>> {
+    pub(super) fn usage(&self, environment: &EnvironmentName) -> Option<Arc<Usage>> {
         let record = self.usage.load().get(environment)?.clone();
         (self.time.since(record.at_ms) <= USAGE_STALE).then_some(record)
     }
 
     pub(super) fn show(&self, app: &AppId, view: Option<&AppView>) {
-        lock(&self.shown).insert(app.clone(), view.map(speech::app_cache));
+        // What cannot be written is not shown; nobody of ours reads it.
+        lock(&self.shown).insert(app.clone(), view.and_then(|view| write_app_cache(view).ok()));
     }
 
     /// What of the app cache is to be written.

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::redis_bus::entry::shared::Shared;
 use crate::redis_bus::keys::{self, EnvironmentKeyNames};
 use crate::redis_bus::link::Link;
-use crate::redis_bus::speech::{self, Lease};
 use crate::redis_bus::stream::text;
 use crate::redis_bus::trouble::{Cause, Trouble};
 use crate::security::envelope::MacKind;
+use crate::wire::redis::{read_lease_value, read_usage};
 
 /// Between two looks at leases.
 const LOOK: Duration = Duration::from_secs(1);
@@ -69,10 +69,10 @@ async fn look(shared: &Shared, seen: &mut Seen, looks: u64) -> Result<(), Troubl
         let opened = usage.into_iter().filter_map(|(environment, text)| {
             let key = EnvironmentKeyNames::of(&environment).usage;
             let body = shared.open(&environment, MacKind::Usage, &key, &text)?;
-            match speech::read_usage(&body) {
+            match read_usage(&body) {
                 Ok(record) => Some((environment, record)),
                 Err(error) => {
-                    shared.alarm.refused(&key, error);
+                    shared.alarm.body(&key, &error);
                     None
                 }
             }
@@ -126,7 +126,7 @@ async fn changed(
 
 async fn hear(shared: &Shared, environment: EnvironmentName, text: &str) {
     let key = EnvironmentKeyNames::of(&environment).lease;
-    let Some(lease) = Lease::parse(text) else {
+    let Ok(lease) = read_lease_value(text) else {
         shared.alarm.refused(&key, "it is no lease");
         return;
     };

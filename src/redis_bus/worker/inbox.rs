@@ -3,6 +3,7 @@
 //! An order is acknowledged when it was handed over or refused. Whether it is late, stale or a repetition is the core's to
 //! decide. Only the daemon that holds the environment's name reads.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nbs_core::order::{Goal, Order};
@@ -16,6 +17,9 @@ use crate::redis_bus::stream::{Message, Reader};
 use crate::redis_bus::worker::Tenure;
 use crate::redis_bus::worker::shared::Shared;
 use crate::security::envelope::SignedKind;
+
+/// A roll call that is older was answered, or is somebody's replay.
+const ROLL_CALL: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(shared: &Shared, shutdown: &CancellationToken) {
     let work = async {
@@ -61,19 +65,22 @@ async fn hear(shared: &Shared, message: &Message) {
     };
     let Some(message) = shared.open(&[SignedKind::Order, SignedKind::RollCall], key, text) else { return };
     if message.kind == SignedKind::RollCall {
-        // An old one is harmless: it only has the entry's record looked at.
-        shared.look.notify_one();
+        let is_new = shared.time.since(message.issued_ms) <= ROLL_CALL;
+        if is_new && shared.follow(&message) {
+            shared.called.store(true, Ordering::Relaxed);
+            shared.look.notify_one();
+        }
         return;
     }
     shared.follow(&message);
-    match speech::read_order(&message, &shared.keys) {
+    match speech::order(&message, &shared.keys) {
         Ok(mut order) => {
             let age = shared.time.since(message.issued_ms);
             expire(&mut order, age);
             let sent = Mono(shared.time.mono().0.saturating_sub(age));
             shared.say(Word::Order(OrderSlip { order, sent })).await;
         }
-        Err(error) => shared.alarm.refused(key, error),
+        Err(error) => shared.alarm.body(key, &error),
     }
 }
 

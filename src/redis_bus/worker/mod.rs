@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Clock, News, Word};
-use crate::redis_bus::speech::UsageRecord;
 use crate::redis_bus::{Health, Servers};
 use crate::security::WorkerKey;
+use crate::wire::redis::Usage;
 use shared::Shared;
 
 /// What the worker says of itself.
@@ -40,7 +40,7 @@ pub struct Options {
 /// Gives the figures that are published.
 pub trait UsageSource: Send + Sync + 'static {
     /// What host and apps use now; none if nothing is measured. Returns at once. `at_ms` is filled in by whoever asks.
-    fn usage(&self) -> Option<UsageRecord>;
+    fn usage(&self) -> Option<Usage>;
 }
 
 /// What it works with.

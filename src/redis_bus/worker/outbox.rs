@@ -78,9 +78,8 @@ impl Outbox {
             Report::Alive => return,
             Report::Hello { registration, .. } => {
                 shared.registration.send_if_modified(|known| {
-                    let text = Some(speech::registration(registration));
-                    let changed = *known != text;
-                    *known = text;
+                    let changed = known.as_ref() != Some(registration);
+                    *known = Some(registration.clone());
                     changed
                 });
                 self.runtimes = None;
@@ -125,16 +124,13 @@ impl Outbox {
 /// Appends reports to the stream, all or an error. What was appended before an error is told twice, which changes nothing.
 async fn send(shared: &Shared, reports: &[Report]) -> Result<(), Trouble> {
     let mut commands: Vec<Cmd> = Vec::with_capacity(reports.len());
-    for body in reports.iter().flat_map(speech::reports) {
-        match shared.wrap(MacKind::Report, body) {
-            Ok(message) => {
-                let mut cmd = redis::cmd("XADD");
-                cmd.arg(keys::REPORTS).arg("MAXLEN").arg("~").arg(keys::REPORTS_KEPT).arg("*");
-                cmd.arg("e").arg(shared.environment.as_str()).arg("m").arg(message);
-                commands.push(cmd);
-            }
-            // Nothing that can be told is so large; if it is, it must not be in the way of all others.
-            Err(error) => tracing::error!("a report cannot be sent: {error}"),
+    for report in reports {
+        let bodies = speech::reports(report, shared.time.number()).unwrap_or_else(|error| {
+            tracing::error!("a report cannot be sent: {error}");
+            Vec::new()
+        });
+        for body in bodies {
+            commands.extend(append(shared, body));
         }
     }
     for some in commands.chunks(BATCH) {
@@ -150,4 +146,14 @@ async fn send(shared: &Shared, reports: &[Report]) -> Result<(), Trouble> {
         }
     }
     Ok(())
+}
+
+/// The command that appends a message; none for one that cannot be, which must not be in the way of all others.
+fn append(shared: &Shared, body: String) -> Option<Cmd> {
+    let message = shared.wrap(MacKind::Report, body);
+    let message = message.map_err(|error| tracing::error!("a report cannot be sent: {error}")).ok()?;
+    let mut cmd = redis::cmd("XADD");
+    cmd.arg(keys::REPORTS).arg("MAXLEN").arg("~").arg(keys::REPORTS_KEPT).arg("*");
+    cmd.arg("e").arg(shared.environment.as_str()).arg("m").arg(message);
+    Some(cmd)
 }

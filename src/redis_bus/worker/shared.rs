@@ -1,9 +1,11 @@
 //! What the loops of the worker's side have in common: connections, keys, whom the worker follows.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nbs_core::id::{EntryId, Epoch, Reign};
 use nbs_core::name::EnvironmentName;
+use nbs_core::order::Registration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::ports::{Clock, Word};
@@ -37,8 +39,10 @@ pub(super) struct Shared {
     pub(super) session: watch::Sender<Session>,
     /// The record of the entry is to be looked at now.
     pub(super) look: Notify,
-    /// The registration, as JSON; none before the worker's loop said what it has.
-    pub(super) registration: watch::Sender<Option<String>>,
+    /// The entry called everybody: all is to be told again.
+    pub(super) called: AtomicBool,
+    /// The registration; none before the worker's loop said what it has.
+    pub(super) registration: watch::Sender<Option<Registration>>,
     words: mpsc::Sender<Word>,
     followed: Mutex<Followed>,
 }
@@ -63,6 +67,7 @@ impl Shared {
             tenure: watch::Sender::default(),
             session: watch::Sender::new(Session::NONE),
             look: Notify::new(),
+            called: AtomicBool::new(false),
             registration: watch::Sender::default(),
             words,
             followed: Mutex::new(Followed { reign: follows, beat: 0 }),

@@ -4,28 +4,38 @@
 //! A lease that is in the way counts only with a genuine and recent beat in it. One of the same daemon at a later epoch is
 //! a copy of this host: two would run every app twice, so this one ends.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nbs_core::id::Epoch;
 use nbs_core::limits;
 use nbs_core::name::AppId;
+use nbs_core::order::Registration;
 use redis::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::Word;
 use crate::redis_bus::scripts::{Answer, LEASE_SCRIPT};
-use crate::redis_bus::speech::{self, Beat, Claim, Lease, UsageRecord};
+use crate::redis_bus::speech;
 use crate::redis_bus::stream::text;
 use crate::redis_bus::trouble::{Cause, Trouble};
 use crate::redis_bus::worker::shared::Shared;
 use crate::redis_bus::worker::{Tenure, UsageSource};
 use crate::redis_bus::{LEASE, keys};
 use crate::security::envelope::{MacKind, SignedKind, mac};
+use crate::wire::redis::{
+    Beat, Heartbeat, Usage, read_beat, read_entry, read_entry_value, read_lease_value, write_beat, write_heartbeat,
+    write_registration, write_usage,
+};
 
 /// How often figures are published; readers count on ten seconds.
 const USAGE: Duration = Duration::from_secs(8);
 /// How long published figures stay.
 const USAGE_KEPT: Duration = Duration::from_secs(60);
+
+/// All is not told more often than this, however often it is asked for.
+const TELL: Duration = Duration::from_secs(1);
 
 struct Tenant<'a> {
     shared: &'a Shared,
@@ -35,10 +45,12 @@ struct Tenant<'a> {
     renewed: Option<Instant>,
     /// When each is due next.
     all: Instant,
+    /// When all was told last.
+    told_all: Option<Instant>,
     heartbeat: Instant,
     figures: Instant,
     /// The registration that was written last.
-    registered: Option<String>,
+    registered: Option<Registration>,
     /// That somebody else holds the name was said.
     told: bool,
 }
@@ -51,6 +63,7 @@ pub(super) async fn run(shared: &Shared, usage: &dyn UsageSource, shutdown: &Can
         epoch: 0,
         renewed: None,
         all: now,
+        told_all: None,
         heartbeat: now,
         figures: now,
         registered: None,
@@ -88,10 +101,15 @@ impl Tenant<'_> {
         self.register().await?;
         self.publish().await?;
         looked?;
-        if self.all <= Instant::now() {
+        let now = Instant::now();
+        if self.shared.called.load(Ordering::Relaxed) && self.told_all.is_none_or(|at| now >= at + TELL) {
+            self.all = now;
+        }
+        if self.all <= now {
+            self.shared.called.store(false, Ordering::Relaxed);
             self.read_intents().await?;
             self.shared.say(Word::Tell).await;
-            self.all = Instant::now() + limits::ANTI_ENTROPY;
+            (self.all, self.told_all) = (now + limits::ANTI_ENTROPY, Some(now));
         }
         Ok(())
     }
@@ -141,11 +159,12 @@ impl Tenant<'_> {
         let Shared { options, names, links, .. } = self.shared;
         let beat = Beat {
             owner: options.owner.clone(),
-            epoch: self.epoch,
+            epoch: Epoch(self.epoch),
             host: options.host.clone(),
             at_ms: self.shared.time.now(),
         };
-        let message = self.shared.wrap(MacKind::Beat, speech::beat(&beat));
+        let body = write_beat(&beat).map_err(|error| Trouble::new(Cause::Other, error.to_string()))?;
+        let message = self.shared.wrap(MacKind::Beat, body);
         let message = message.map_err(|error| Trouble::new(Cause::Other, error.to_string()))?;
         let (epoch, lease) = (self.epoch.to_string(), LEASE.as_millis().to_string());
         let force = if force { "1" } else { "0" };
@@ -160,7 +179,7 @@ impl Tenant<'_> {
             alarm.refused(&names.lease, why);
             None
         };
-        let Some(lease) = Lease::parse(value) else { return refused("it is no lease") };
+        let Ok(lease) = read_lease_value(value) else { return refused("it is no lease") };
         let message = match mac::open(&self.shared.keys, &[MacKind::Beat], &lease.m) {
             Ok(message) => message,
             Err(error) => {
@@ -168,7 +187,7 @@ impl Tenant<'_> {
                 return None;
             }
         };
-        let Ok(beat) = speech::read_beat(&message.body) else { return refused("its beat cannot be read") };
+        let Ok(beat) = read_beat(&message.body) else { return refused("its beat cannot be read") };
         if beat.owner != lease.owner {
             return refused("what is proven differs from what stands beside it");
         }
@@ -181,7 +200,7 @@ impl Tenant<'_> {
                  directory; give the copy its own (delete its state_dir and /etc/machine-id) and another environment name",
                 beat.host
             );
-            return (beat.epoch > self.epoch).then_some(Tenure::Cloned(why));
+            return (beat.epoch.0 > self.epoch).then_some(Tenure::Cloned(why));
         }
         if beat.owner == options.owner {
             return None;
@@ -213,15 +232,15 @@ impl Tenant<'_> {
         };
         // Nobody is there yet, or Redis was wiped: the entry writes it again.
         let Some(value) = text(&answer) else { return Ok(()) };
-        let Some(claim) = Claim::parse(&value) else {
+        let Ok(claim) = read_entry_value(&value) else {
             self.shared.alarm.refused(keys::ENTRY, "it is no record of an entry");
             return Ok(());
         };
         let Some(message) = self.shared.open(&[SignedKind::Entry], keys::ENTRY, &claim.signed) else { return Ok(()) };
-        let record = match speech::read_entry_record(&message.body) {
+        let record = match read_entry(&message.body) {
             Ok(record) => record,
             Err(error) => {
-                self.shared.alarm.refused(keys::ENTRY, error);
+                self.shared.alarm.body(keys::ENTRY, &error);
                 return Ok(());
             }
         };
@@ -244,14 +263,17 @@ impl Tenant<'_> {
 
     async fn register(&mut self) -> Result<(), Trouble> {
         let Shared { links, names, environment, .. } = self.shared;
-        let Some(body) = self.shared.registration.borrow().clone() else { return Ok(()) };
+        let Some(registration) = self.shared.registration.borrow().clone() else { return Ok(()) };
         let is_there = links.cache.ask(redis::cmd("EXISTS").arg(&names.registration)).await?;
         let is_there = matches!(is_there, Value::Int(1..));
-        if is_there && self.registered.as_ref() == Some(&body) {
+        if is_there && self.registered.as_ref() == Some(&registration) {
             return Ok(());
         }
         let wiped = !is_there && self.registered.is_some();
-        let Ok(message) = self.shared.wrap(MacKind::Registration, body.clone()) else { return Ok(()) };
+        let body = write_registration(&registration, self.shared.time.now()).ok();
+        let message = body.and_then(|body| self.shared.wrap(MacKind::Registration, body).ok());
+        // One that is too large to be written is too large to be told, and the worker's loop said so.
+        let Some(message) = message else { return Ok(()) };
         let (mut add, mut set) = (redis::cmd("SADD"), redis::cmd("SET"));
         add.arg(keys::ENVIRONMENTS).arg(environment.as_str());
         set.arg(&names.registration).arg(message);
@@ -263,7 +285,7 @@ impl Tenant<'_> {
                 other => _ = other?,
             }
         }
-        self.registered = Some(body);
+        self.registered = Some(registration);
         if wiped {
             self.all = Instant::now();
         }
@@ -275,18 +297,24 @@ impl Tenant<'_> {
         let now = Instant::now();
         let mut commands = Vec::new();
         let usage = (self.figures <= now || self.heartbeat <= now).then(|| self.usage.usage()).flatten();
-        let usage = usage.map(|usage| UsageRecord { at_ms: time.now(), ..usage });
+        let usage = usage.map(|usage| Usage { at_ms: time.now(), ..usage });
         if let (true, Some(usage)) = (self.figures <= now, &usage) {
-            let body = speech::usage(usage);
-            if let Ok(message) = self.shared.wrap(MacKind::Usage, body) {
+            let message = write_usage(usage).ok().and_then(|body| self.shared.wrap(MacKind::Usage, body).ok());
+            if let Some(message) = message {
                 let mut cmd = redis::cmd("SET");
                 cmd.arg(&names.usage).arg(message).arg("PX").arg(USAGE_KEPT.as_millis() as u64);
                 commands.push(cmd);
             }
         }
         if self.heartbeat <= now {
-            let body = speech::heartbeat(time.now(), &options.version, usage.as_ref());
-            if let Ok(message) = self.shared.wrap(MacKind::Heartbeat, body) {
+            let heartbeat = Heartbeat {
+                at_ms: time.now(),
+                version: options.version.clone(),
+                instances: usage.as_ref().map_or(0, |usage| usage.apps.len() as u64),
+                usage: usage.map(|usage| usage.host),
+            };
+            let body = write_heartbeat(&heartbeat).ok();
+            if let Some(message) = body.and_then(|body| self.shared.wrap(MacKind::Heartbeat, body).ok()) {
                 let mut cmd = redis::cmd("SET");
                 cmd.arg(&names.heartbeat).arg(message);
                 commands.push(cmd);
@@ -325,14 +353,14 @@ impl Tenant<'_> {
             if !self.shared.follow(&message) {
                 continue;
             }
-            match speech::read_order(&message, &self.shared.keys) {
+            match speech::intent(&message, &self.shared.keys) {
                 Ok(order) if AppId::parse(&field).is_ok_and(|app| app == order.app) => {
                     self.shared.say(Word::Intent(order)).await;
                 }
                 Ok(order) => {
                     self.shared.alarm.refused(&names.intents, format!("{} stands under another name", order.app))
                 }
-                Err(error) => self.shared.alarm.refused(&names.intents, error),
+                Err(error) => self.shared.alarm.body(&names.intents, &error),
             }
         }
         Ok(())

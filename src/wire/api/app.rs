@@ -297,6 +297,7 @@ mod tests {
             url: None,
             proxy_url: None,
             capacity: None,
+            follows: None,
         };
         let environment = |seconds| EnvironmentView {
             registration: Arc::new(registration.clone()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nbs_core::id::{EntryId, Epoch, Reign};
 use nbs_core::name::{EnvironmentName, RuntimeName};
 use nbs_core::order::{Capacity, Registration, RuntimeSummary};
 use nbs_core::quantity::{ByteSize, CpuQuota};
@@ -41,6 +42,9 @@ pub(crate) struct RegistrationShape {
     proxy_url: Option<String>,
     #[serde(default)]
     capacity: Option<CapacityShape>,
+    /// Rows and words from before workers told have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    follows: Option<FollowsShape>,
 }
 
 /// What a host has.
@@ -121,6 +125,18 @@ impl RuntimeShape {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FollowsShape {
+    epoch: u64,
+    entry: String,
+}
+
+impl FollowsShape {
+    fn into_reign(self) -> Result<Reign, RowError> {
+        Ok(Reign { epoch: Epoch(self.epoch), entry: word("entry", &self.entry, EntryId::parse(&self.entry))? })
+    }
+}
+
 impl RegistrationShape {
     pub(crate) fn of(registration: &Registration) -> Self {
         let capacity = |has: Capacity| CapacityShape { cpus: has.cpus, memory_bytes: has.memory_bytes };
@@ -134,6 +150,10 @@ impl RegistrationShape {
             url: registration.url.clone(),
             proxy_url: registration.proxy_url.clone(),
             capacity: registration.capacity.map(capacity),
+            follows: registration
+                .follows
+                .as_ref()
+                .map(|reign| FollowsShape { epoch: reign.epoch.0, entry: reign.entry.to_string() }),
         }
     }
 
@@ -148,6 +168,7 @@ impl RegistrationShape {
             url: self.url,
             proxy_url: self.proxy_url,
             capacity: self.capacity.map(|has| Capacity { cpus: has.cpus, memory_bytes: has.memory_bytes }),
+            follows: self.follows.map(FollowsShape::into_reign).transpose()?,
         })
     }
 }

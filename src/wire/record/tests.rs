@@ -200,6 +200,7 @@ fn written() -> Vec<(&'static str, String)> {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        follows: None,
     };
     let environment = EnvironmentRow { name: name("env_a"), registration, draining: true, heard_at: Wall(6) };
     vec![

@@ -73,6 +73,7 @@ fn registration() -> Registration {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        follows: None,
     }
 }
 
@@ -119,6 +120,10 @@ fn usage() -> Usage {
         ..AppUsage::default()
     };
     Usage { at_ms: 6, host: host_usage(), apps: BTreeMap::from([(app("crm"), crm)]) }
+}
+
+fn beat() -> Beat {
+    Beat { owner: "worker-1".into(), epoch: Epoch(2), host: "host-1".into(), at_ms: 6 }
 }
 
 fn entry() -> EntryRecord {
@@ -186,7 +191,7 @@ fn written() -> Vec<(&'static str, String)> {
         ("report removed", report(Report::Removed { app: app("crm"), intent_seq: Seq(8) })),
         ("report stray", report(stray)),
         ("report refused", report(refused)),
-        ("beat", write_beat(Beat { epoch: Epoch(2), at_ms: 6 }).unwrap()),
+        ("beat", write_beat(&beat()).unwrap()),
         ("registration", write_registration(&registration(), 6).unwrap()),
         ("heartbeat", write_heartbeat(&heartbeat).unwrap()),
         ("usage", write_usage(&usage()).unwrap()),
@@ -316,8 +321,8 @@ proptest! {
         prop_assert_eq!(read_usage(&write_usage(&used).unwrap()), Ok(used));
         let heartbeat = Heartbeat { at_ms: numbers[1], version: "1".into(), instances: numbers[2], usage: Some(host) };
         prop_assert_eq!(read_heartbeat(&write_heartbeat(&heartbeat).unwrap()), Ok(heartbeat));
-        let beat = Beat { epoch: reign.epoch, at_ms: numbers[3] };
-        prop_assert_eq!(read_beat(&write_beat(beat).unwrap()), Ok(beat));
+        let beat = Beat { epoch: reign.epoch, at_ms: numbers[3], ..beat() };
+        prop_assert_eq!(read_beat(&write_beat(&beat).unwrap()), Ok(beat));
         let session = Session(u128::from(numbers[0]) << 64 | u128::from(numbers[1]));
         let call = RollCall { session };
         prop_assert_eq!(read_roll_call(&write_roll_call(call).unwrap()), Ok(call));

@@ -10,11 +10,15 @@ use super::{VERSION, bounds, plain, read};
 use crate::wire::record::{RegistrationShape, RowError, write};
 
 /// A sign of life, inside the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
-    /// The epoch of the lease.
+    /// Which worker daemon has the name; what stands beside the beat is not proven.
+    pub owner: String,
+    /// The epoch of the lease; 0 while it is being taken.
     pub epoch: Epoch,
-    /// When: milliseconds since 1970, by the worker's clock.
+    /// Its host, for people.
+    pub host: String,
+    /// When: milliseconds since 1970, by the clock of Redis.
     pub at_ms: u64,
 }
 
@@ -55,7 +59,9 @@ struct RegisteredShape {
 #[derive(Serialize, Deserialize)]
 struct BeatShape {
     v: u32,
+    owner: String,
     epoch: u64,
+    host: String,
     at_ms: u64,
 }
 
@@ -90,9 +96,12 @@ pub fn read_registration(text: &str) -> Result<(Registration, u64), RowError> {
 /// Writes a beat.
 ///
 /// # Errors
-/// Never in practice; the engine's text if it cannot be written.
-pub fn write_beat(beat: Beat) -> Result<String, RowError> {
-    write(&BeatShape { v: VERSION, epoch: beat.epoch.0, at_ms: beat.at_ms })
+/// A text in it is too long.
+pub fn write_beat(beat: &Beat) -> Result<String, RowError> {
+    bounds::text("owner", &beat.owner, bounds::SHORT_MAX)?;
+    let mut host = beat.host.clone();
+    bounds::clip(&mut host, bounds::SHORT_MAX);
+    write(&BeatShape { v: VERSION, owner: beat.owner.clone(), epoch: beat.epoch.0, host, at_ms: beat.at_ms })
 }
 
 /// Reads a beat.
@@ -101,7 +110,9 @@ pub fn write_beat(beat: Beat) -> Result<String, RowError> {
 /// It is damaged, too large or newer.
 pub fn read_beat(text: &str) -> Result<Beat, RowError> {
     let shape: BeatShape = read(text)?;
-    Ok(Beat { epoch: Epoch(shape.epoch), at_ms: shape.at_ms })
+    bounds::text("owner", &shape.owner, bounds::SHORT_MAX)?;
+    bounds::text("host", &shape.host, bounds::SHORT_MAX)?;
+    Ok(Beat { owner: shape.owner, epoch: Epoch(shape.epoch), host: shape.host, at_ms: shape.at_ms })
 }
 
 /// Writes a heartbeat.

@@ -124,6 +124,9 @@ impl FleetSim {
         self.bus.down = false;
         self.bus.cut.clear();
         let reigning = self.bus.claim.as_ref().map(|(reign, _)| reign.entry.clone());
+        if reigning.is_none() && self.entries.len() > 1 {
+            self.record_was_changed();
+        }
         let which = self.entries.iter().position(|entry| Some(&entry.id) == reigning.as_ref()).unwrap_or(0);
         // The mistake is mended: one entry stays.
         let entry = self.entries.swap_remove(which);
@@ -214,7 +217,7 @@ impl FleetSim {
         }
         let rebooted = instance.and_then(|row| row.reason.as_ref());
         let rebooted = rebooted.is_some_and(|reason| reason.code == crate::reason::ReasonCode::Rebooted);
-        if wants && rebooted && phase == Some(Phase::Stopped) {
+        if wants && rebooted && phase == Some(Phase::Stopped) && local != Some(LocalAction::Stop) {
             return Err(format!("{at}: it does not come back after the reboot"));
         }
         if instance.is_some_and(|instance| instance.intent_seq < row.intent_seq) {

@@ -105,12 +105,17 @@ impl FleetSim {
         if self.bus.claim.as_ref().is_some_and(|(reign, _)| reign.entry != self.entries[which].id) {
             return; // it does not reign, and will learn so
         }
+        if kind == ActionKind::Create {
+            self.wanted.retain(|(app, _), _| *app != view.app);
+        }
         let run = match kind {
             ActionKind::Create => placed.iter().any(|placement| placement.intent.wants_running()),
             ActionKind::Start | ActionKind::Restart => true,
             ActionKind::Stop | ActionKind::Remove => false,
             ActionKind::Update => {
-                let stays = |name: &EnvironmentName| placed.iter().any(|p| p.environment == *name && !p.leaving);
+                let stays = |name: &EnvironmentName| {
+                    placed.iter().any(|p| p.environment == *name && !p.leaving && p.since < view.seq)
+                };
                 self.wanted.retain(|(app, environment), _| *app != view.app || stays(environment));
                 return;
             }

@@ -270,6 +270,9 @@ impl FleetSim {
 
     fn record_was_changed(&mut self) {
         self.record_changed = true;
+        for host in &mut self.hosts {
+            host.world.numbers_reused = true;
+        }
         self.wanted.clear();
         self.turns_unsure = self.now.mono.after(self.turn_timeout() * 2);
         self.accepted.retain(|(which, id)| self.entries[*which].disk.operations.contains_key(id));
@@ -324,15 +327,14 @@ impl FleetSim {
 
     /// Starts the daemons whose time has come.
     fn revive(&mut self) {
-        for entry in &mut self.entries {
+        for which in 0..self.entries.len() {
+            let entry = &mut self.entries[which];
             if entry.brain.is_none() && entry.back_at <= self.now.mono {
                 self.ids += 1;
                 entry.start(self.now, self.ids, &self.bus);
-                let first = self.bus.claim.is_none();
-                if first && entry.id.as_str() != "e1" {
-                    // The place is empty, and it takes it.
-                    self.record_changed = true;
-                    self.wanted.clear();
+                if self.bus.claim.is_none() && self.entries.len() > 1 {
+                    // The place is empty, and it takes it, whoever had it before.
+                    self.record_was_changed();
                 }
             }
         }
