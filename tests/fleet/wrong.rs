@@ -38,7 +38,7 @@ fn recovers(fleet: &Fleet) {
 fn a_wrong_address_password_or_tls_is_said_once_and_the_daemon_runs_on() {
     let fleet = Fleet::start(&PLAN);
     let (right, address) = (fleet.redis.url(), fleet.redis.address().to_string());
-    says_once(&fleet, &right.replace(&address, "10.77.0.250"), &["Redis cannot be used", "is Redis running"]);
+    says_once(&fleet, &right.replace(&address, "10.77.0.250"), &["Redis cannot be used", "tried again by itself"]);
     says_once(&fleet, &right.replace(":right@", ":wrong@"), &["Redis cannot be used", "user and password"]);
     says_once(
         &fleet,
