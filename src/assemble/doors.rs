@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nbs_core::time::Wall;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ use crate::assemble::sources::{RecipeBook, Usage};
 use crate::config::{Config, Role};
 use crate::entry::EntryHandle;
 use crate::gateway::{self, Gateway};
-use crate::ports::{Clock, LogReader};
+use crate::ports::{Clock, LogReader, News};
 use crate::wire::spec::SpecDefaults;
 
 /// Sockets, bound and not yet served.
@@ -43,6 +44,8 @@ pub(super) struct Rooms {
     pub(super) logs: Arc<dyn LogReader>,
     pub(super) recipes: Arc<RecipeBook>,
     pub(super) usage: Usage,
+    pub(super) hops: gateway::Hops,
+    pub(super) news: Option<mpsc::Sender<News>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ready: Arc<AtomicBool>,
 }
@@ -146,7 +149,9 @@ impl Doors {
         let failed = |error: io::Error| Failure::new(format!("cannot serve a listener: {error}"));
         let admin_address = listeners.admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let gateway_address = listeners.gateway.as_ref().and_then(|listener| listener.local_addr().ok());
-        let gateway = Gateway::new(rooms.entry.clone(), gateway_options(config, listeners.kept));
+        let options = gateway_options(config, listeners.kept);
+        let gateway = Gateway::in_fleet(rooms.entry.clone(), options, rooms.hops.clone());
+        let reach = rooms.news.clone().map(|news| gateway.clone().watch_proxies(news, stop.clone()));
         let kept = listeners.kept;
         let admin = Admin::new(admin_state(config, rooms, admin_address, gateway_address, stop.clone()));
         let unix = UnixListener::from_std(listeners.unix).map_err(failed)?;
@@ -164,6 +169,7 @@ impl Doors {
                 tracing::debug!(?drained, "the gateway is closed");
             }));
         }
+        tasks.extend(reach.map(tokio::spawn));
         let (drain, socket) = (config.gateway.drain_timeout, config.admin.socket.clone());
         Ok(Self { tasks, stop, drain, socket, gateway: gateway_address, kept })
     }

@@ -150,11 +150,9 @@ impl Daemon {
         let usage = UsageSampler::new();
         let sides = match config.role {
             Role::Worker => sides::worker(config, ground, usage.handle()).await?,
-            Role::Standalone | Role::Entry | Role::EntryWithApps => {
-                sides::entry(config, ground, usage.handle()).await?
-            }
+            Role::Standalone | Role::Entry | Role::EntryWithApps => sides::entry(config, ground).await?,
         };
-        let Sides { entry, worker, bus, mut loops } = sides;
+        let Sides { entry, worker, bus, hops, news, mut loops } = sides;
         if config.role.runs_apps() {
             heard(&entry, config).await?;
         }
@@ -167,6 +165,8 @@ impl Daemon {
             logs: worker.as_ref().map_or_else(|| Arc::new(NoLogs) as Arc<dyn LogReader>, WorkerHandle::log_reader),
             recipes: recipes.clone(),
             usage: Usage { own: usage.handle(), environment: config.environment.name.clone(), others: bus },
+            hops,
+            news,
             clock,
             ready: Arc::new(AtomicBool::new(true)),
         };

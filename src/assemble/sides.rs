@@ -19,11 +19,13 @@ use super::ground::{Ground, Loops};
 use super::{Failure, bus, hosts, new_operation_id};
 use crate::config::{Config, Role};
 use crate::entry::{self, EntryHandle};
+use crate::gateway::{HopKeys, HopReceiver, HopSender, Hops};
 use crate::lifecycle::{directories, identity};
 use crate::ports::{News, Outgoing, Word};
 use crate::probe::Probes;
 use crate::redis_bus;
 use crate::redis_bus::worker::Tenure;
+use crate::security::FleetKey;
 use crate::usage::UsageHandle;
 use crate::worker::{self, WorkerHandle};
 
@@ -42,6 +44,10 @@ pub(super) struct Sides {
     pub(super) worker: Option<WorkerHandle>,
     /// The entry's way to other hosts, where there may be any.
     pub(super) bus: Option<redis_bus::entry::Handle>,
+    /// What the gateway is to those of other hosts.
+    pub(super) hops: Hops,
+    /// Where the gateway tells which of them it reaches.
+    pub(super) news: Option<mpsc::Sender<News>>,
     pub(super) loops: Loops,
 }
 
@@ -54,7 +60,7 @@ struct Wires {
 }
 
 /// A daemon with the entry, and with a worker where it hosts apps.
-pub(super) async fn entry(config: &Config, mut ground: Ground, usage: UsageHandle) -> Result<Sides, Failure> {
+pub(super) async fn entry(config: &Config, mut ground: Ground) -> Result<Sides, Failure> {
     let runs_apps = config.role.runs_apps();
     let epoch = ground.recovered.epoch.next();
     let mut begun = vec![Change::Reign(epoch)];
@@ -68,14 +74,16 @@ pub(super) async fn entry(config: &Config, mut ground: Ground, usage: UsageHandl
     let (word_sender, words) = mpsc::channel(ORDERS_MAX);
     let follows = ground.recovered.follows.take().filter(|former| former.entry == reign.entry);
     let mut loops = Loops::new();
-    let (bus, remote) = match &config.redis {
-        None => (None, None),
-        Some(settings) => {
-            let (sender, outgoing) = mpsc::channel(ORDERS_MAX);
-            let bus = entry_bus(config, settings, &ground, &reign, outgoing, news_sender.clone(), &mut loops)?;
-            (Some(bus), Some(sender))
-        }
-    };
+    let (mut hops, mut bus, mut remote) = (Hops::default(), None, None);
+    if let Some(settings) = &config.redis {
+        let (sender, outgoing) = mpsc::channel(ORDERS_MAX);
+        let key = bus::fleet_key(config)?;
+        let keys = key.clone();
+        let keys: HopKeys = Arc::new(move |environment| Some(keys.environment(environment)));
+        hops.sender = Some(HopSender { keys, clock: ground.clock.clone() });
+        bus = Some(entry_bus(settings, &ground, key, &reign, (outgoing, news_sender.clone()), &mut loops)?);
+        remote = Some(sender);
+    }
     let rows = std::mem::take(&mut ground.recovered.instances);
     let same_boot = ground.recovered.boot.as_ref().is_none_or(|known| *known == ground.boot);
     let parts = entry::Parts {
@@ -93,6 +101,7 @@ pub(super) async fn entry(config: &Config, mut ground: Ground, usage: UsageHandl
         loops.push(("show", tokio::spawn(show(bus, entry.clone(), ground.end.clone()))));
     }
     let mut worker = None;
+    let news = bus.is_some().then(|| news_sender.clone());
     if runs_apps {
         let wires = Wires { words, reports: news_sender, mirror: None, follows };
         let (handle, task) = start_worker(config, &ground, wires, rows, same_boot).await?;
@@ -100,18 +109,16 @@ pub(super) async fn entry(config: &Config, mut ground: Ground, usage: UsageHandl
         ground.recipes.connect(handle.clone(), entry.clone(), config.environment.name.clone());
         worker = Some(handle);
     }
-    drop(usage);
-    Ok(Sides { entry, worker, bus, loops })
+    Ok(Sides { entry, worker, bus, hops, news, loops })
 }
 
 /// The entry's way to other hosts.
 fn entry_bus(
-    config: &Config,
     settings: &crate::config::RedisSettings,
     ground: &Ground,
+    fleet: FleetKey,
     reign: &Reign,
-    outgoing: mpsc::Receiver<Outgoing>,
-    news: mpsc::Sender<News>,
+    (outgoing, news): (mpsc::Receiver<Outgoing>, mpsc::Sender<News>),
     loops: &mut Loops,
 ) -> Result<redis_bus::entry::Handle, Failure> {
     let options = redis_bus::entry::Options {
@@ -120,7 +127,7 @@ fn entry_bus(
         address: identity::host_name(),
     };
     let parts = redis_bus::entry::Parts {
-        fleet: bus::fleet_key(config)?,
+        fleet,
         reign: reign.clone(),
         environments: ground.recovered.environments.iter().map(|row| row.name.clone()).collect(),
         outgoing,
@@ -183,8 +190,11 @@ pub(super) async fn worker(config: &Config, mut ground: Ground, usage: UsageHand
         heartbeat: config.environment.heartbeat_interval,
     };
     let figures = bus::Published { usage, entry: entry.clone(), environment: name.clone() };
+    let key = bus::worker_key(config)?;
+    let receiver = HopReceiver { keys: key.keys(), clock: ground.clock.clone() };
+    let hops = Hops { sender: None, receiver: Some(receiver) };
     let parts = redis_bus::worker::Parts {
-        key: bus::worker_key(config)?,
+        key,
         follows: follows.clone(),
         words: word_sender,
         reports,
@@ -205,7 +215,7 @@ pub(super) async fn worker(config: &Config, mut ground: Ground, usage: UsageHand
     let (worker, task) = start_worker(config, &ground, wires, rows, same_boot).await?;
     loops.push(("worker", task));
     ground.recipes.connect(worker.clone(), entry.clone(), name);
-    Ok(Sides { entry, worker: Some(worker), bus: None, loops })
+    Ok(Sides { entry, worker: Some(worker), bus: None, hops, news: None, loops })
 }
 
 /// A copy of a host that took the name ends this daemon; apps run on.

@@ -13,6 +13,7 @@ use crate::security::sign::{Signer, Verifier};
 use crate::wire::record::{Cipher, RowError};
 
 /// The key at the entry, from which all others follow. Whoever has it is the entry, for every worker.
+#[derive(Clone)]
 pub struct FleetKey(Secret);
 
 impl FleetKey {
