@@ -53,7 +53,7 @@ impl Link {
     }
 
     /// What becomes of a frame that the host sends.
-    pub fn from_host(&self) -> Fate {
+    pub fn of_host(&self) -> Fate {
         self.fate(true)
     }
 

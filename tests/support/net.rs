@@ -126,7 +126,7 @@ impl Switch {
             let _ = poll(&mut [PollFd::new(&from.tap, PollFlags::IN)], Some(&look));
             // The device goes with its namespace, and reading it is an error then: only the net's end ends this.
             let Ok(length) = (&from.tap).read(&mut frame) else { continue };
-            match from.link.from_host() {
+            match from.link.of_host() {
                 Fate::Passes => self.deliver(from, &frame[..length]),
                 Fate::PassesAfter(delay) => drop(late.try_send((Instant::now() + delay, frame[..length].to_vec()))),
                 Fate::IsLost => {}

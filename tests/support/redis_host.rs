@@ -76,11 +76,6 @@ impl RedisHost {
         self.cable.address()
     }
 
-    /// Its cable.
-    pub fn cable(&self) -> &Cable {
-        &self.cable
-    }
-
     /// Where clients find it, with the password if there is one.
     pub fn url(&self) -> String {
         match &self.password {
