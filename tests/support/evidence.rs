@@ -9,7 +9,7 @@ use super::Machine;
 /// Prints the last of it, and copies all of it below the target directory.
 pub fn bring_home(machine: &Machine) {
     let name = std::thread::current().name().unwrap_or("main").replace("::", "-");
-    let folder = target().join("test-failures").join(name);
+    let folder = target().join("test-failures").join(name).join(&machine.name);
     let _ = fs::remove_dir_all(&folder);
     eprintln!("--- {:?}: journal\n{}", machine.suite, journal(machine, &["-n", "200"]));
     if machine.container.is_some() {

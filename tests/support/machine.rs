@@ -81,6 +81,7 @@ impl Answer {
 /// A host that a test booted.
 pub struct Machine {
     suite: Suite,
+    name: String,
     // Fields are dropped in this order, and a container cannot stand without ground.
     container: Option<Container>,
     ground: Ground,
@@ -93,7 +94,7 @@ impl Machine {
         assert!(root, "a test machine could not be booted: that needs root; run the tests as root");
         let ground = Ground::new(&suite.root_fs());
         let container = Some(Container::boot(&ground));
-        Self { suite, container, ground }
+        Self { suite, name: String::new(), container, ground }
     }
 
     /// A fresh machine with the product installed and its daemon enabled and ready.
@@ -121,6 +122,26 @@ impl Machine {
     /// Its control group on the host.
     pub fn cgroup(&self) -> &Path {
         self.ground.cgroup()
+    }
+
+    /// A process in its network, which stays over a reboot.
+    pub fn network(&self) -> u32 {
+        self.ground.pid()
+    }
+
+    /// Names it, for what it leaves behind when its test fails: tests of several machines need that.
+    pub fn name(&mut self, name: &str) {
+        self.name = name.into();
+    }
+
+    /// Fills its disk to the last byte.
+    pub fn fill_disk(&self) {
+        self.ground.full(true);
+    }
+
+    /// Gives the disk its room again.
+    pub fn free_disk(&self) {
+        self.ground.full(false);
     }
 
     // --- on and off
@@ -191,6 +212,11 @@ impl Machine {
     /// Writes a file inside, with its directories.
     pub fn write_file(&self, path: &str, content: impl AsRef<[u8]>) {
         self.put(path, "0644", content.as_ref());
+    }
+
+    /// The same for root's eyes only.
+    pub fn write_secret(&self, path: &str, content: impl AsRef<[u8]>) {
+        self.put(path, "0600", content.as_ref());
     }
 
     fn put(&self, path: &str, mode: &str, content: &[u8]) {

@@ -93,6 +93,18 @@ impl Ground {
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
     }
+
+    /// Makes the disk as large as what is on it, or as large as the host's memory allows.
+    pub fn full(&self, full: bool) {
+        const SIZE: &str = r#"
+used=$(df --output=used -B4096 "$1" | tail -n 1)
+if [ "$2" = full ]; then size=$((used * 4096)); else size=50%; fi
+mount -o "remount,size=$size" "$1"
+"#;
+        let mut command = self.beside("sh");
+        let status = command.args(["-euc", SIZE, "sh", MOUNT, if full { "full" } else { "roomy" }]).status().unwrap();
+        assert!(status.success(), "the disk's size was not changed: see the messages of mount");
+    }
 }
 
 impl Drop for Ground {

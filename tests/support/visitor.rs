@@ -1,8 +1,8 @@
-//! A visitor who asks a machine's gateway for a page again and again, from the machine's own network, and counts.
+//! A visitor who asks a gateway for a page again and again, from a network of the test's choice, and counts.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,8 +35,13 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Starts asking in the network of the process `neighbour`.
+    /// Starts asking at a port of the network of the process `neighbour`, without a pause.
     pub fn start(neighbour: u32, port: u16, path: &str) -> Self {
+        Self::start_at(neighbour, (Ipv4Addr::LOCALHOST, port).into(), path, Duration::ZERO)
+    }
+
+    /// Starts asking at an address, from the network of the process `neighbour`, with a pause after each answer.
+    pub fn start_at(neighbour: u32, gateway: SocketAddr, path: &str, pause: Duration) -> Self {
         let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let network = File::open(format!("/proc/{neighbour}/ns/net")).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -48,7 +53,7 @@ impl Visitor {
             let mut tally = Tally::default();
             while !stopped.load(Ordering::Relaxed) {
                 let begun = Instant::now();
-                match ask(port, &request) {
+                match ask(gateway, &request) {
                     Ok(()) => {
                         tally.good += 1;
                         counted.store(tally.good, Ordering::Relaxed);
@@ -61,6 +66,7 @@ impl Visitor {
                         }
                     }
                 }
+                std::thread::sleep(pause);
             }
             tally
         });
@@ -89,9 +95,9 @@ impl Drop for Visitor {
 }
 
 /// One request over a connection of its own; good is 200 with as many bytes as it announced.
-fn ask(port: u16, request: &str) -> Result<(), String> {
+fn ask(gateway: SocketAddr, request: &str) -> Result<(), String> {
     let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(failed("connect"))?;
+    let mut stream = TcpStream::connect_timeout(&gateway, PATIENCE).map_err(failed("connect"))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed("set_read_timeout"))?;
     stream.write_all(request.as_bytes()).map_err(failed("send"))?;
     let mut raw = Vec::new();
