@@ -32,7 +32,7 @@ fn promises_hold_when_hosts_daemons_and_the_bus_between_them_fail_at_any_step() 
         return;
     }
     let first = number("NBS_FIRST_SEED").unwrap_or(1);
-    let count = number("NBS_SEEDS").unwrap_or(200);
+    let count = number("NBS_SEEDS").unwrap_or(120);
     let mut slowest = 0;
     let total = (first..first + count).map(run).fold(Seen::default(), |sum, one| {
         slowest = slowest.max(one.calm_seconds);
