@@ -207,13 +207,14 @@ pub(super) async fn worker(config: &Config, mut ground: Ground, usage: UsageHand
 
     let rows = std::mem::take(&mut ground.recovered.instances);
     let same_boot = ground.recovered.boot.as_ref().is_none_or(|known| *known == ground.boot);
-    if !same_boot || ground.recovered.boot.is_none() {
-        let boot = Change::Boot(ground.boot.clone());
-        ground.record.commit(vec![boot]).await.map_err(|error| Failure::of(&error))?;
-    }
     let wires = Wires { words, reports: news_sender, mirror: Some(mirror_sender), follows };
     let (worker, task) = start_worker(config, &ground, wires, rows, same_boot).await?;
     loops.push(("worker", task));
+    if !same_boot || ground.recovered.boot.is_none() {
+        // Only now has the ledger taken the reboot in; a daemon that ends before this sees it again.
+        let boot = Change::Boot(ground.boot.clone());
+        ground.record.commit(vec![boot]).await.map_err(|error| Failure::of(&error))?;
+    }
     ground.recipes.connect(worker.clone(), entry.clone(), name);
     Ok(Sides { entry, worker: Some(worker), bus: None, hops, news: None, loops })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nbs_core::command::{Denied, EnvironmentAction, EnvironmentCommand, Verdict};
-use nbs_core::fleet::{Bus, Fleet, Touched, Undo};
+use nbs_core::fleet::{Fleet, Touched, Undo};
 use nbs_core::id::OperationId;
 use nbs_core::limits;
 use nbs_core::name::{AppId, EnvironmentName};
@@ -183,20 +183,23 @@ impl Loop {
         }
     }
 
+    /// What was heard may raise the reign: then every other side is told, before anything else is sent.
     fn observe(&mut self, now: Now, news: News) -> Vec<Change> {
+        let before = self.fleet.reign().clone();
+        let changes = self.take_up(now, news);
+        if *self.fleet.reign() != before {
+            self.outbox.reign(self.fleet.reign().clone());
+        }
+        changes
+    }
+
+    fn take_up(&mut self, now: Now, news: News) -> Vec<Change> {
         match news {
             News::Report(environment, report) => {
                 let new_id = &mut self.new_id;
                 self.fleet.observe(now, &environment, report, &mut || new_id(now))
             }
-            News::Bus(bus) => {
-                let ahead = matches!(bus, Bus::Ahead(_));
-                let changes = self.fleet.bus(now, bus);
-                if ahead {
-                    self.outbox.reign(self.fleet.reign().clone());
-                }
-                changes
-            }
+            News::Bus(bus) => self.fleet.bus(now, bus),
             News::Proxy(environment, result) => {
                 self.fleet.proxied(&environment, result);
                 Vec::new()
