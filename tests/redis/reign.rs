@@ -28,7 +28,7 @@ async fn a_second_entry_only_watches_and_can_append_nothing() {
     // Its epoch is higher, which alone gives it nothing.
     let mut second = EntrySide::start(&redis.url(), "entry-2", 9);
     let why = is_fenced(&mut second).await;
-    assert!(why.contains("entry-1.example") && why.contains("promote"), "{why}");
+    assert!(why.contains("entry-1.example") && why.contains("read-only"), "{why}");
     second.order("env_a", run(&second.reign, "crm", 5, Some(1))).await;
     second.intent("env_a", "crm", Some(run(&second.reign, "crm", 5, None))).await;
     first.order("env_a", run(&first.reign, "shop", 6, Some(1))).await;

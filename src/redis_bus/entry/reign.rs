@@ -229,7 +229,7 @@ impl Claimant<'_> {
         let alive = lease_ms.parse::<i64>().is_ok_and(|ms| ms > 0);
         let how = if alive { "reigns" } else { "reigned last and is silent" };
         let why = format!(
-            "entry {} on {place} {how} (epoch {}); stop it and run `nbsupervisor entry promote` here to take over",
+            "entry {} on {place} {how} (epoch {}) and this one is read-only: give commands there, and stop this daemon",
             message.entry, message.epoch
         );
         Some(Outcome::Fenced { epoch: message.epoch, why })
