@@ -68,6 +68,14 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The port that it listens on, if on one.
+    pub fn port(&self) -> Option<u16> {
+        match self.address {
+            Some(Address::Port(port)) => Some(port),
+            _ => None,
+        }
+    }
+
     /// The adapter it is for.
     pub fn adapter(&self) -> Adapter {
         if self.unit.is_some() { Adapter::Systemd } else { Adapter::Process }

@@ -84,7 +84,7 @@ pub fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Adopted {
             run,
             identity: Some(identity_of(inner, main)),
             adapter: Adapter::Process,
-            port: None,
+            port: proc.port(main.pid),
         });
     }
     adopted

@@ -116,6 +116,12 @@ impl Proc {
         }
     }
 
+    /// The port in a process's environment, if it has one and can be read.
+    pub fn port(&mut self, pid: u32) -> Option<u16> {
+        let environment = self.read(&format!("{pid}/environ"), ENVIRONMENT_MAX).ok()?;
+        variable(environment, mark::PORT)?.parse().ok()
+    }
+
     /// Every process there is at about this moment, in ascending order.
     ///
     /// # Errors
@@ -149,11 +155,14 @@ impl Proc {
 }
 
 fn find_mark(environment: &[u8]) -> Option<Box<str>> {
-    let value = environment.split(|byte| *byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(mark::VARIABLE.as_bytes())?.strip_prefix(b"=")?;
+    variable(environment, mark::VARIABLE).map(Into::into)
+}
+
+fn variable<'a>(environment: &'a [u8], name: &str) -> Option<&'a str> {
+    environment.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         std::str::from_utf8(value).ok()
-    })?;
-    Some(value.into())
+    })
 }
 
 /// Opens a process descriptor of exactly this process; `None` if it is gone or its number belongs to another by now.

@@ -8,6 +8,9 @@ use nbs_core::name::AppId;
 /// The variable that carries the mark. Children inherit it, so it survives `setsid` and a double fork.
 pub const VARIABLE: &str = "NBSUPERVISOR_MARK";
 
+/// The variable that carries the port of an app that listens on one, for a daemon that has lost its ledger.
+pub const PORT: &str = "NBS_PORT";
+
 /// What a mark of this daemon says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {

@@ -177,6 +177,9 @@ impl Inner {
         let mut env = launch.env.clone();
         env.insert("NBS_APP".into(), launch.app.to_string());
         env.insert("NBS_RUN".into(), launch.run.to_string());
+        if let Some(port) = launch.port() {
+            env.insert(mark::PORT.into(), port.to_string());
+        }
         env.insert(mark::VARIABLE.into(), mark.into());
         let name = argv.first().map_or("", String::as_str);
         let program = ground::find_program(name, env.get("PATH").map(String::as_str), &launch.cwd)?;

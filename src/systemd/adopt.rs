@@ -112,7 +112,13 @@ fn take_up(inner: &Arc<Inner>, known: Known, unit: Snapshot) -> Known {
 
 fn stray(inner: &Arc<Inner>, marker: &Marker, unit: &Snapshot) -> Known {
     let identity = inner.identity(unit.main_pid, Some(unit.invocation.clone()));
-    Known { app: marker.app.clone(), run: marker.run, identity: Some(identity), adapter: Adapter::Systemd, port: None }
+    Known {
+        app: marker.app.clone(),
+        run: marker.run,
+        identity: Some(identity),
+        adapter: Adapter::Systemd,
+        port: marker.port,
+    }
 }
 
 /// Nobody can be asked: what the ledger says goes until the bus is back, when every unit is read.

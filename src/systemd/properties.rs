@@ -164,7 +164,8 @@ fn marker(launch: &Launch, plan: &UnitPlan, site: &Site<'_>) -> Vec<Vec<u8>> {
         ("NBS_GENERATION", plan.generation.to_string()),
         ("NBS_RUN", launch.run.to_string()),
     ];
-    fields.into_iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
+    let port = launch.port().map(|port| ("NBS_PORT", port.to_string()));
+    fields.into_iter().chain(port).map(|(name, value)| format!("{name}={value}").into_bytes()).collect()
 }
 
 /// Whose it is on the host, and its data directory.

@@ -16,6 +16,8 @@ pub(crate) struct Marker {
     pub(crate) app: AppId,
     /// `NBS_RUN`: which life.
     pub(crate) run: Run,
+    /// `NBS_PORT`: where it listens, if on a port.
+    pub(crate) port: Option<u16>,
 }
 
 /// Everything that is asked of a unit.

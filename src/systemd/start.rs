@@ -160,7 +160,12 @@ fn asked(inner: &Inner, launch: &Launch, properties: &Properties) -> Snapshot {
         repairs: word("Restart").is_some_and(|restart| restart != "no"),
         notify: word("Type") == Some("notify"),
         restart_delay: Duration::from_micros(delay.unwrap_or_default()),
-        marker: Some(Marker { instance: inner.instance.clone(), app: launch.app.clone(), run: launch.run }),
+        marker: Some(Marker {
+            instance: inner.instance.clone(),
+            app: launch.app.clone(),
+            run: launch.run,
+            port: launch.port(),
+        }),
         ..Snapshot::default()
     }
 }

@@ -59,10 +59,12 @@ impl Instance {
         self.row.phase == Phase::Stopped && self.was_rebooted() && self.comes_back()
     }
 
-    /// Starts it without the entry, in a slot of this host: the next attempt of the start that was ordered last.
+    /// Starts it without the entry, in a slot of this host: the start that was ordered last, or its next attempt if that had
+    /// begun before the boot.
     pub(crate) fn start_alone(&mut self, ctx: &mut Context<'_>) {
+        let Some(start_seq) = self.wanted_start() else { return };
         self.row.in_turn = true;
-        self.row.run.attempt += 1;
+        self.row.run = self.next_run(start_seq);
         self.row.restarts = 0;
         self.history.clear();
         self.port_attempts = 0;

@@ -62,7 +62,8 @@ impl Instance {
 
     /// The start that a local stop put aside.
     pub(crate) fn shelved_start(&self) -> Option<crate::id::Seq> {
-        self.row.shelved.as_ref().map(|goal| goal.start_seq)
+        let stopped_here = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
+        self.row.shelved.as_ref().filter(|_| stopped_here).map(|goal| goal.start_seq)
     }
 
     /// Whether it was being stopped for a local restart when the daemon ended.

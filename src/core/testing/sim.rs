@@ -283,8 +283,13 @@ impl Sim {
         self.tell("host reboots");
         self.daemon = None;
         self.world.reboot();
-        // What a reboot brings back is the start mode's to say.
+        // What a reboot brings back is the start mode's to say; a start that had not begun is still to come.
         for (name, row) in &self.disk.apps {
+            let begun = self.disk.instances.get(name).map_or(Seq(0), |instance| instance.run.seq);
+            let to_come = row.placements.iter().any(|p| p.intent.wants_running() && p.start_seq > begun);
+            if to_come {
+                continue;
+            }
             let stays = row.intent() == Intent::Run && row.spec.start_mode == StartMode::WithSupervisor;
             if let Some(wanted) = self.wanted.get_mut(name)
                 && !stays

@@ -136,6 +136,7 @@ fn marker(value: &Variant<'_>) -> Option<Marker> {
         instance: field(fields, "NBS_INSTANCE")?,
         app: AppId::parse(&field(fields, "NBS_APP")?).ok()?,
         run: Run::parse(&field(fields, "NBS_RUN")?)?,
+        port: field(fields, "NBS_PORT").and_then(|port| port.parse().ok()),
     })
 }
 
@@ -177,10 +178,13 @@ mod tests {
     fn a_marker_is_whole_or_none() {
         let fields =
             |fields: &[&str]| Variant::from(fields.iter().map(|field| field.as_bytes().to_vec()).collect::<Vec<_>>());
-        let whole = fields(&["NBS_APP=crm", "NBS_RUN=7.2", "X=1", "NBS_INSTANCE=/var/lib/nbsupervisor"]);
+        let whole = fields(&["NBS_APP=crm", "NBS_RUN=7.2", "NBS_PORT=20001", "NBS_INSTANCE=/var/lib/nbsupervisor"]);
         let run = Run::parse("7.2").unwrap();
         let app = AppId::parse("crm").unwrap();
-        assert_eq!(marker(&whole), Some(Marker { instance: "/var/lib/nbsupervisor".into(), app, run }));
+        assert_eq!(
+            marker(&whole),
+            Some(Marker { instance: "/var/lib/nbsupervisor".into(), app, run, port: Some(20001) })
+        );
         assert_eq!(marker(&fields(&["NBS_APP=crm", "NBS_RUN=7.2"])), None);
         assert_eq!(marker(&fields(&["NBS_APP=crm", "NBS_RUN=x", "NBS_INSTANCE=i"])), None);
         assert_eq!(marker(&fields(&[])), None);
