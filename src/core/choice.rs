@@ -16,6 +16,9 @@ use std::time::Duration;
 pub const QUERY: &str = "__environment";
 /// What the names of cookies begin with that remember an environment; the app's ID follows.
 pub const COOKIE: &str = "nbs_env_";
+/// The cookie of somebody who is signed in to the web console. Browsers send it to every port of a host, so the gateway
+/// must know it: no app may see it.
+pub const CONSOLE_COOKIE: &str = "nbs_console";
 
 /// What a request says about the environment it wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -36,10 +36,10 @@ fn remembered(headers: &HeaderMap, app: &str) -> Option<String> {
     Some(value.to_string())
 }
 
-/// Takes the gateway's own cookies off: an app has no use for them.
+/// Takes the daemon's own cookies off: an app has no use for its choice, and must not see who is signed in to the console.
 pub fn strip_cookies(headers: &mut HeaderMap) {
-    let mark = choice::COOKIE.as_bytes();
-    let is_ours = |pair: &&[u8]| pair.trim_ascii_start().starts_with(mark);
+    let marks = [choice::COOKIE.as_bytes(), choice::CONSOLE_COOKIE.as_bytes()];
+    let is_ours = |pair: &&[u8]| marks.iter().any(|mark| pair.trim_ascii_start().starts_with(mark));
     let pairs =
         |value: &'_ HeaderValue| -> bool { value.as_bytes().split(|byte| *byte == b';').any(|pair| is_ours(&pair)) };
     if !headers.get_all(header::COOKIE).iter().any(pairs) {
@@ -69,6 +69,7 @@ mod tests {
             (vec!["nbs_env_crm=env_a; a=b"], vec!["a=b"]),
             (vec!["nbs_env_crm=env_a", "x=nbs_env_"], vec!["x=nbs_env_"]),
             (vec!["a=nbs_env_crm"], vec!["a=nbs_env_crm"]),
+            (vec!["nbs_console=00ff; a=b"], vec!["a=b"]),
         ] {
             let mut headers = HeaderMap::new();
             for value in &sent {

@@ -370,9 +370,7 @@ async fn proceed(
     let protocol = headers::strip_hop_by_hop(&mut parts.headers);
     let promise = promise.filter(|_| protocol.is_some());
     headers::to_app(&mut parts.headers, asked.uri, &visit.peer, asked.relayed, || visit.request_id());
-    if app.instances.len() > 1 || asked.relayed {
-        choose::strip_cookies(&mut parts.headers);
-    }
+    choose::strip_cookies(&mut parts.headers);
     let prefix = parts.headers.get(headers::FORWARDED_PREFIX).cloned();
     let upload = Upload::new(incoming, &visit.limits, visit.gateway.options.response_timeout);
     let mut request = Request::from_parts(parts, upload);
