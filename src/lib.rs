@@ -23,6 +23,7 @@ pub mod systemd;
 pub mod usage;
 
 pub mod admin;
+pub mod console;
 pub mod gateway;
 
 pub mod assemble;

@@ -81,6 +81,17 @@ impl TokenCache {
         *self.lock() = None;
     }
 
+    /// Whose token that is, if anybody's.
+    pub async fn find(&self, record: &dyn Record, token: &str) -> Result<Option<TokenRow>, RecordError> {
+        Ok(find(&self.rows(record).await?, token).cloned())
+    }
+
+    /// Whether a token that was found earlier still counts.
+    pub async fn holds(&self, record: &dyn Record, name: &str, hash: &[u8; 32]) -> Result<bool, RecordError> {
+        let rows = self.rows(record).await?;
+        Ok(rows.iter().any(|row| row.name == name && bool::from(row.hash.ct_eq(hash))))
+    }
+
     async fn rows(&self, record: &dyn Record) -> Result<std::sync::Arc<Vec<TokenRow>>, RecordError> {
         let fresh = self.lock().as_ref().filter(|(at, _)| at.elapsed() < TOKENS_FRESH).map(|(_, rows)| rows.clone());
         if let Some(rows) = fresh {
@@ -110,8 +121,7 @@ pub(crate) async fn token_actor(
     let Some((_, token)) = token else {
         return Err(unauthorized("the Authorization header is no bearer token", "Bearer"));
     };
-    let rows = cache.rows(record).await?;
-    match find(&rows, token.trim()) {
+    match cache.find(record, token.trim()).await? {
         Some(row) => Ok(Actor { name: format!("token:{}", row.name), peer: address.to_string() }),
         None => Err(unauthorized("the token is not known here", "Bearer error=\"invalid_token\"")),
     }

@@ -20,9 +20,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for an answer that may wait 60 s by itself.
 const LONG_ANSWER_TIMEOUT: Duration = Duration::from_secs(70);
 
+/// Probes of monitors: nothing in them is a secret.
+fn is_open(request: &Request) -> bool {
+    matches!(request.uri().path(), "/healthz" | "/readyz")
+}
+
 /// Lets a request through, or answers it.
 pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+    if is_open(&request) {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<Peer>().cloned();
@@ -31,6 +36,14 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
         Err(problem) => return problem.into_response(),
     };
     request.extensions_mut().insert(actor);
+    next.run(request).await
+}
+
+/// Checks the query of somebody who was let in, and bounds the time until the answer.
+pub(crate) async fn prepare(mut request: Request, next: Next) -> Response {
+    if is_open(&request) {
+        return next.run(request).await;
+    }
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = path.and_then(|path| routes::find(request.method().as_str(), &path));
     if let Some(route) = route {
@@ -51,20 +64,27 @@ pub(crate) async fn guard(State(admin): State<Admin>, mut request: Request, next
 async fn admit(admin: &Admin, peer: Option<Peer>, headers: &HeaderMap) -> Result<Actor, Problem> {
     match peer {
         Some(Peer::Unix { actor: Some(actor), uid }) => Ok(Actor { name: actor, peer: format!("unix uid {uid}") }),
-        Some(Peer::Unix { uid, actor: None }) => Err(forbidden(
-            format!("user {uid} may not use this socket"),
-            "become root or a member of group nbsupervisor",
-        )),
+        Some(Peer::Unix { uid, actor: None }) => Err(stranger(uid)),
         Some(Peer::Tcp { address, names }) => {
             check_origin(headers, &names)?;
             auth::token_actor(admin.tokens(), admin.entry.record(), headers, address).await
         }
-        None => Err(forbidden("nobody knows who asks".into(), "use the unix socket or the TCP listener")),
+        None => Err(nobody()),
     }
 }
 
+/// A user of this host who may not act.
+pub(super) fn stranger(uid: u32) -> Problem {
+    forbidden(format!("user {uid} may not use this socket"), "become root or a member of group nbsupervisor")
+}
+
+/// A request that came through no listener.
+pub(super) fn nobody() -> Problem {
+    forbidden("nobody knows who asks".into(), "use the unix socket or the TCP listener")
+}
+
 /// Refuses DNS rebinding (a foreign name that resolves to us) and cross-site requests.
-fn check_origin(headers: &HeaderMap, names: &[String]) -> Result<(), Problem> {
+pub(super) fn check_origin(headers: &HeaderMap, names: &[String]) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST).unwrap_or_default();
     if !host_allowed(host, names) {

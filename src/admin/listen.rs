@@ -14,9 +14,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Admin;
 use super::auth::{Peer, unix_actor};
 
 /// Connections served at once per listener; more wait in the kernel. Twice the followers, so that commands get through.
@@ -44,10 +44,19 @@ pub struct TcpAccess {
     pub names: Vec<String>,
 }
 
-/// Serves the unix socket until `AdminState::stop`, then drains.
-pub async fn serve_unix(admin: Admin, listener: UnixListener, access: UnixAccess) {
+/// What is served, and how long.
+#[derive(Clone)]
+pub struct House {
+    /// The routes of all rooms.
+    pub router: Router,
+    /// Ends listeners and connections.
+    pub stop: CancellationToken,
+}
+
+/// Serves the unix socket until `House::stop`, then drains.
+pub async fn serve_unix(house: House, listener: UnixListener, access: UnixAccess) {
     serve(
-        admin,
+        house,
         || async {
             let (stream, _) = listener.accept().await?;
             let credentials = stream.peer_cred()?;
@@ -66,11 +75,11 @@ pub async fn serve_unix(admin: Admin, listener: UnixListener, access: UnixAccess
     .await;
 }
 
-/// Serves TCP until `AdminState::stop`, then drains.
-pub async fn serve_tcp(admin: Admin, listener: TcpListener, access: TcpAccess) {
+/// Serves TCP until `House::stop`, then drains.
+pub async fn serve_tcp(house: House, listener: TcpListener, access: TcpAccess) {
     let names: Arc<[String]> = access.names.into();
     serve(
-        admin,
+        house,
         || async {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
@@ -86,7 +95,7 @@ pub async fn serve_tcp(admin: Admin, listener: TcpListener, access: TcpAccess) {
     .await;
 }
 
-async fn serve<S, C, A, AF, P, PF>(admin: Admin, mut accept: A, peer: P)
+async fn serve<S, C, A, AF, P, PF>(house: House, mut accept: A, peer: P)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Send + 'static,
@@ -95,13 +104,12 @@ where
     P: Fn(C) -> PF,
     PF: Future<Output = Peer> + Send + 'static,
 {
-    let router = admin.router();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
         // Both branches are cancel-safe: a permit or a connection is taken whole or not at all.
         let accepted = tokio::select! {
-            () = admin.stop.cancelled() => break,
+            () = house.stop.cancelled() => break,
             accepted = async {
                 let permit = permits.clone().acquire_owned().await;
                 (accept().await, permit)
@@ -110,8 +118,8 @@ where
         match accepted {
             (Ok((stream, who)), Ok(permit)) => {
                 let peer = peer(who);
-                let (admin, router) = (admin.clone(), router.clone());
-                connections.spawn(async move { connection(admin, router, stream, peer.await, permit).await });
+                let house = house.clone();
+                connections.spawn(async move { connection(house, stream, peer.await, permit).await });
             }
             (Err(error), _) => {
                 tracing::warn!(%error, "an admin connection could not be accepted");
@@ -125,11 +133,11 @@ where
 }
 
 /// One connection to its end. `_permit` is given back with it.
-async fn connection<S>(admin: Admin, router: Router, stream: S, peer: Peer, _permit: OwnedSemaphorePermit)
+async fn connection<S>(house: House, stream: S, peer: Peer, _permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(house.router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.call(request)
@@ -143,7 +151,7 @@ where
     // An error here is the client's: it went away or spoke no HTTP. There is nobody left to tell.
     tokio::select! {
         _ = served.as_mut() => {}
-        () = admin.stop.cancelled() => {
+        () = house.stop.cancelled() => {
             served.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, served).await;
         }

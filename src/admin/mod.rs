@@ -4,6 +4,8 @@
 //! there is) → one file per noun → `change` for whatever changes something: one command to the entry, one audit line.
 //! `problem` is the one place where an error becomes an HTTP status.
 //!
+//! `inside` is the same interface for the console, which is a client of it like the command line.
+//!
 //! Deliberately absent: decisions (the entry's), TLS (a proxy's), sessions (the console's).
 
 mod apps;
@@ -15,6 +17,7 @@ mod events;
 mod feed;
 mod guard;
 mod input;
+mod inside;
 mod listen;
 mod local;
 mod logs;
@@ -44,7 +47,11 @@ use crate::wire::api::usage::{AppUsage, Capacity, HostUsage};
 use crate::wire::spec::SpecDefaults;
 use crate::worker::LocalError;
 
-pub use listen::{TcpAccess, UnixAccess, serve_tcp, serve_unix};
+pub(crate) use auth::{Actor, Peer};
+pub(crate) use change::{Subject, audit};
+pub(crate) use feed::{Feeder, Format, follow};
+pub(crate) use inside::{Badge, Caller, Inside, Refused};
+pub use listen::{House, TcpAccess, UnixAccess, serve_tcp, serve_unix};
 
 /// Streams (logs, events) that may be followed at once; each holds a connection, and others must get through.
 const FOLLOWERS_MAX: usize = 256;

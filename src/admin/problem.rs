@@ -101,9 +101,19 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = *self.0;
-        let shown = problem::Problem {
+    fn into_response(mut self) -> Response {
+        let (status, headers) = (self.0.status, std::mem::take(&mut self.0.headers));
+        let text = serde_json::to_string(&problem::Problem::from(self)).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], text).into_response();
+        response.headers_mut().extend(headers);
+        response
+    }
+}
+
+impl From<Problem> for problem::Problem {
+    fn from(problem: Problem) -> Self {
+        let body = *problem.0;
+        Self {
             kind: "about:blank".into(),
             title: body.status.canonical_reason().unwrap_or("Error").into(),
             status: body.status.as_u16(),
@@ -112,11 +122,7 @@ impl IntoResponse for Problem {
             detail: body.detail,
             hint: body.hint,
             errors: body.errors,
-        };
-        let text = serde_json::to_string(&shown).unwrap_or_default();
-        let mut response = (body.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], text).into_response();
-        response.headers_mut().extend(body.headers);
-        response
+        }
     }
 }
 

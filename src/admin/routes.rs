@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
 use super::problem::Problem;
@@ -126,8 +126,8 @@ pub(crate) fn find(method: &str, path: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.method == method && route.path == path)
 }
 
-/// The router with its guard.
-pub(crate) fn router(admin: &Admin) -> Router {
+/// The routes for callers who are known: each request has an `Actor` in its extensions.
+pub(crate) fn open(admin: &Admin) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
         router = router.route(route.path, (route.mount)());
@@ -135,10 +135,15 @@ pub(crate) fn router(admin: &Admin) -> Router {
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(admin.clone(), guard::guard))
+        .layer(from_fn(guard::prepare))
         // `input::body` has the limit, and tells it as a problem.
         .layer(DefaultBodyLimit::disable())
         .with_state(admin.clone())
+}
+
+/// The router with its guard.
+pub(crate) fn router(admin: &Admin) -> Router {
+    open(admin).layer(from_fn_with_state(admin.clone(), guard::guard))
 }
 
 async fn no_route(request: Request) -> Problem {

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, AdminState, LocalHands, TcpAccess, UnixAccess};
+use crate::admin::{self, Admin, AdminState, House, LocalHands, TcpAccess, UnixAccess};
 use crate::assemble::Failure;
 use crate::assemble::kept::{self, Shelf};
 use crate::assemble::sources::{RecipeBook, Usage};
 use crate::config::{Config, Role};
+use crate::console;
 use crate::entry::EntryHandle;
 use crate::gateway::{self, Gateway};
 use crate::ports::{Clock, LogReader, News};
@@ -156,10 +157,11 @@ impl Doors {
         let admin = Admin::new(admin_state(config, rooms, admin_address, gateway_address, stop.clone()));
         let unix = UnixListener::from_std(listeners.unix).map_err(failed)?;
         let access = UnixAccess { own_uid: nix::unistd::geteuid().as_raw() };
-        let mut tasks = vec![tokio::spawn(admin::serve_unix(admin.clone(), unix, access))];
+        let house = House { router: admin.router().merge(console::router(admin)), stop: stop.clone() };
+        let mut tasks = vec![tokio::spawn(admin::serve_unix(house.clone(), unix, access))];
         if let Some(listener) = listeners.admin {
             let listener = TcpListener::from_std(listener).map_err(failed)?;
-            tasks.push(tokio::spawn(admin::serve_tcp(admin, listener, TcpAccess { names: Vec::new() })));
+            tasks.push(tokio::spawn(admin::serve_tcp(house, listener, TcpAccess { names: Vec::new() })));
         }
         if let Some(listener) = listeners.gateway {
             let listener = TcpListener::from_std(listener).map_err(failed)?;

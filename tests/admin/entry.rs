@@ -291,7 +291,8 @@ pub fn registration() -> Registration {
     }
 }
 
-fn environment() -> EnvironmentView {
+/// The environment that is here.
+pub fn environment() -> EnvironmentView {
     EnvironmentView {
         registration: Arc::new(registration()),
         heard_at: NOW,

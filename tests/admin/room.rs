@@ -9,8 +9,10 @@ use std::sync::atomic::AtomicBool;
 use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::time::{Mono, Now};
 use nbsupervisor::admin::{
-    About, Admin, AdminState, LocalHands, RuntimeSource, TcpAccess, UnixAccess, UsageSource, serve_tcp, serve_unix,
+    About, Admin, AdminState, House, LocalHands, RuntimeSource, TcpAccess, UnixAccess, UsageSource, serve_tcp,
+    serve_unix,
 };
+use nbsupervisor::console;
 use nbsupervisor::entry::EntryHandle;
 use nbsupervisor::ports::{BoxFuture, LogError, LogLine, LogQuery, LogReader};
 use nbsupervisor::wire::api::runtime::RecipeProblem;
@@ -36,6 +38,9 @@ impl LogReader for Logs {
                 Some("s=4") => return Ok(vec![LogLine::plain("five".into())]),
                 Some(cursor) => return Err(LogError::BadCursor { app: app.clone(), cursor: cursor.into() }),
                 None => {}
+            }
+            if app.as_str() == "hostile" {
+                return Ok(vec![LogLine::plain("<b>from the log</b>".into())]);
             }
             let all = ["one", "two", "three"].map(|text| LogLine::plain(text.into()));
             Ok(all.into_iter().skip(3usize.saturating_sub(query.lines)).collect())
@@ -141,8 +146,9 @@ pub async fn serve(
     });
     let unix = UnixListener::bind(&socket).unwrap();
     let access = UnixAccess { own_uid: nix::unistd::geteuid().as_raw() };
-    tokio::spawn(serve_unix(admin.clone(), unix, access));
-    tokio::spawn(serve_tcp(admin, listener, TcpAccess::default()));
+    let house = House { router: admin.router().merge(console::router(admin)), stop: stop.clone() };
+    tokio::spawn(serve_unix(house.clone(), unix, access));
+    tokio::spawn(serve_tcp(house, listener, TcpAccess::default()));
     Room { socket, tcp, _dir: dir, stop }
 }
 

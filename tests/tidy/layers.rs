@@ -37,7 +37,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("entry", &["ports", "telemetry", "tasks"]),
     ("gateway", &["wire", "ports", "worker", "entry", "telemetry", "tasks", "security"]),
     ("admin", &["wire", "ports", "worker", "entry", "telemetry", "tasks"]),
-    ("console", &["wire", "worker", "entry", "telemetry", "tasks"]),
+    ("console", &["wire", "admin"]),
     ("cli", &["wire", "config", "security"]),
 ];
 
