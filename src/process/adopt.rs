@@ -21,8 +21,8 @@ use super::sweeper::{Request, Then};
 use super::tree::{Memory, Table, Target};
 use super::{Inner, watch};
 
-/// Looks to be certain of everybody: one amid an exec shows no mark.
-const LOOKS: u32 = 8;
+/// Surveys to be certain of everybody; on a host where that many are not, somebody starts processes without end.
+const SURVEYS: u32 = 16;
 
 /// What one look found, with the trees that are to be killed.
 #[derive(Default)]
@@ -43,8 +43,9 @@ pub fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Adopted {
     let mut adopted = Adopted::default();
     let Ok(mut proc) = Proc::open() else { return adopted };
     let (mut table, mut memory) = (Table::default(), Memory::default());
-    for _ in 0..LOOKS {
-        match table.look(&mut proc, &mut memory) {
+    for _ in 0..SURVEYS {
+        table = Table::default();
+        match table.survey(&mut proc, &mut memory, |_, _| false) {
             Ok(true) => break,
             Ok(false) => {}
             Err(_) => return adopted,

@@ -130,30 +130,29 @@ async fn wait(
         () = tokio::time::sleep(timeout) => Err(format!("timed out after {}", format_duration(timeout))),
         _ = abandoned => Err("was abandoned".to_string()),
     };
-    let reaped_at = match &ended {
-        Ok(_) => Some(identity::ticks_now()),
+    match ended {
+        Ok(_) => {
+            let reaped_at = identity::ticks_now();
+            if watch::group_has_members(main) {
+                kill_tree(inner, running.mark, main, Some(reaped_at)).await;
+            }
+        }
         Err(_) => {
             // Not reaped yet, so the group's number is still this command's.
-            let _ = identity::pid(main.pid).map(|pid| rustix::process::kill_process_group(pid, Signal::KILL));
-            let _ = rustix::process::pidfd_send_signal(&**fd.get_ref(), Signal::KILL);
-            None
+            let _ = identity::pid(main.pid).map(|pid| rustix::process::kill_process_group(pid, Signal::STOP));
+            kill_tree(inner, running.mark, main, None).await;
+            let _ = tokio::time::timeout(KILL_WAIT, self::ended(&fd)).await;
         }
-    };
-    if ended.is_err() {
-        let _ = tokio::time::timeout(KILL_WAIT, self::ended(&fd)).await;
     }
     if let Some(pipe) = &pipe {
         drain(pipe, kept);
     }
-    if ended.is_err() || watch::group_has_members(main) {
-        kill_rest(inner, running.mark, main, reaped_at.unwrap_or_else(identity::ticks_now)).await;
-    }
     ended
 }
 
-async fn kill_rest(inner: &Inner, mark: Box<str>, main: Main, reaped_at: u64) {
+async fn kill_tree(inner: &Inner, mark: Box<str>, main: Main, reaped_at: Option<u64>) {
     let (tell, told) = oneshot::channel();
-    let target = Target { mark, main: Some(main), reaped_at: Some(reaped_at) };
+    let target = Target { mark, main: Some(main), reaped_at };
     let _ = inner.kills.send(Request { target, then: Then::Tell(tell) }).await;
     // What cannot be killed stays with the sweeper; the answer does not wait for it for ever.
     let _ = tokio::time::timeout(KILL_WAIT, told).await;

@@ -223,7 +223,7 @@ impl Inner {
         Ok(Started { identity, notes: notes(&launch) })
     }
 
-    /// What is to be killed for a life. Its process group is killed at once where its number is certainly still its own.
+    /// What is to be killed for a life. Its process group is stopped at once where its number is certainly still its own.
     fn condemn(&self, app: &AppId, run: Run) -> Target {
         let mark = Mark::Life(app.clone(), run).text(&self.instance).into();
         let known = self.lives.with(app, run, |life| {
@@ -231,9 +231,9 @@ impl Inner {
                 // A child that is not reaped yet pins the number; the lock keeps the watcher from reaping it.
                 if watch::is_unreaped_child(pidfd) {
                     let group = identity::pid(life.main.pid);
-                    let _ = group.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+                    let _ = group.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::STOP));
                 }
-                let _ = rustix::process::pidfd_send_signal(&**pidfd, rustix::process::Signal::KILL);
+                let _ = rustix::process::pidfd_send_signal(&**pidfd, rustix::process::Signal::STOP);
             }
             (life.main, life.reaped_at())
         });
