@@ -92,16 +92,15 @@ fn begin(inner: &Inner, context: &Launch, argv: &[String], log: bool) -> Result<
     let number = inner.commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mark = Mark::Command(context.app.clone(), number).text(&inner.instance);
     let system = |error: io::Error| failure::cause(&error);
-    let (out, err, output) = if log {
+    let (both, output) = if log {
         let (file, from) = inner.logs.open(&context.app).map_err(system)?;
-        let (out, err) = spawn::both(file).map_err(system)?;
-        (out, err, Output::Log(from))
+        (spawn::both(file).map_err(system)?, Output::Log(from))
     } else {
         let (reader, writer) = io::pipe().map_err(system)?;
-        (writer.try_clone().map_err(system)?.into(), writer.into(), Output::Pipe(reader.into()))
+        ((writer.try_clone().map_err(system)?.into(), writer.into()), Output::Pipe(reader.into()))
     };
     inner.remember_command(&mark);
-    let process = inner.spawn(context, argv, &mark, None, out, err).map_err(|failure| {
+    let process = inner.spawn(context, argv, &mark, None, both, None).map_err(|failure| {
         inner.forget_command(&mark);
         failure.reason.text
     })?;
@@ -152,7 +151,7 @@ async fn wait(
 
 async fn kill_tree(inner: &Inner, mark: Box<str>, main: Main, reaped_at: Option<u64>) {
     let (tell, told) = oneshot::channel();
-    let target = Target { mark, main: Some(main), reaped_at };
+    let target = Target { mark, main: Some(main), reaped_at, group: None };
     let _ = inner.kills.send(Request { target, then: Then::Tell(tell) }).await;
     // What cannot be killed stays with the sweeper; the answer does not wait for it for ever.
     let _ = tokio::time::timeout(KILL_WAIT, told).await;

@@ -147,13 +147,14 @@ impl Proc {
     }
 
     /// Tells a program that a process runs from the next one: where its stack began, which chance decides at each exec.
-    /// `None` amid an exec, where the new memory has no stack with arguments and variables yet.
+    /// `None` amid an exec: the kernel notes where the code is after arguments and variables are in place.
     fn image(&mut self, pid: u32) -> Option<u64> {
         let line = self.read(&format!("{pid}/stat"), BLOCK).ok()?;
         let line = String::from_utf8_lossy(line);
         let (_, rest) = line.rsplit_once(')')?;
-        let start_of_stack: u64 = rest.split_ascii_whitespace().nth(25)?.parse().ok()?;
-        (start_of_stack != 0).then_some(start_of_stack)
+        let mut numbers = rest.split_ascii_whitespace().skip(23).map(str::parse::<u64>);
+        let (start_of_code, _, start_of_stack) = (numbers.next()?.ok()?, numbers.next()?, numbers.next()?.ok()?);
+        (start_of_code != 0).then_some(start_of_stack)
     }
 
     /// The port in a process's environment, if it has one and can be read.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Inner;
+use super::group::Group;
 use super::identity::Main;
 use super::identity::Proc;
 use super::lives::Progress;
@@ -142,6 +143,9 @@ fn scan(scanner: Option<Scanner>, asked: &[Target]) -> (Option<Scanner>, Option<
         scanner.memory.clear();
         scanner.killed.clear();
     }
+    for group in asked.iter().filter_map(|target| target.group.as_ref()) {
+        group.kill();
+    }
     // By request: two may ask for the same tree, and both wait for it.
     let mut stopped: HashSet<(usize, Main)> = HashSet::new();
     let mut table = Table::default();
@@ -160,6 +164,9 @@ fn scan(scanner: Option<Scanner>, asked: &[Target]) -> (Option<Scanner>, Option<
         tree::signal(&mut scanner.proc, *main, Signal::KILL);
         seen.members[*index] += 1;
         seen.is_new[*index] |= !scanner.killed.contains(main);
+    }
+    for (target, members) in asked.iter().zip(&mut seen.members) {
+        *members += usize::from(target.group.as_ref().is_some_and(Group::has_members));
     }
     scanner.killed.extend(stopped.into_iter().map(|(_, main)| main));
     seen.certain = matches!(survey, Ok(true));

@@ -8,6 +8,7 @@ use std::io;
 
 use rustix::process::Signal;
 
+use super::group::Group;
 use super::identity::{self, Main, Proc, Stat, Told};
 
 /// How often a survey lists all processes, to be certain.
@@ -27,6 +28,8 @@ pub struct Target {
     pub main: Option<Main>,
     /// When the main process was reaped; before, the numbers of its group and session cannot be another's.
     pub reaped_at: Option<u64>,
+    /// The control group that it has to itself.
+    pub group: Option<Group>,
 }
 
 /// A living process, and the mark in its environment.
@@ -353,7 +356,7 @@ mod tests {
     }
 
     fn target(reaped_at: Option<u64>) -> Target {
-        Target { mark: "i/a/1.0".into(), main: Some(Main { pid: 10, start_ticks: 100 }), reaped_at }
+        Target { mark: "i/a/1.0".into(), main: Some(Main { pid: 10, start_ticks: 100 }), reaped_at, group: None }
     }
 
     #[test]
