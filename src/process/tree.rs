@@ -110,7 +110,8 @@ impl Memory {
             Told::Nothing => None,
             Told::NotNow => {
                 let now = identity::ticks_now();
-                if now < *self.undecided.entry(main).or_insert(now) + EXEC_TICKS_MAX {
+                let since = *self.undecided.entry(main).or_insert(now);
+                if now < since + EXEC_TICKS_MAX {
                     return None;
                 }
                 None
