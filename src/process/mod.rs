@@ -116,7 +116,8 @@ struct Inner {
 }
 
 impl Processes {
-    /// An adapter that tells what it observes to `sender`, and puts apps where `enclosure` says. Must be called within a tokio runtime, whose tasks it uses.
+    /// An adapter that tells what it observes to `sender`, and puts apps where `enclosure` says. Must be called within a
+    /// tokio runtime, whose tasks it uses.
     ///
     /// Changes this whole process: its soft limit of open files becomes the hard one, as each watched process takes a
     /// descriptor (apps inherit it), and every descriptor open by now is marked close-on-exec.
