@@ -153,6 +153,13 @@ pub trait ProcessControl: Send + Sync + 'static {
     fn clean_up<'a>(&'a self, app: &'a AppId, purge_data: bool) -> BoxFuture<'a, Result<(), String>>;
 }
 
+/// Gives child processes control groups of their own, where there is somebody who can.
+pub trait Enclosure: std::fmt::Debug + Send + Sync + 'static {
+    /// Moves a process that is about to become this launch's app out of the daemon's control group into one of its own,
+    /// with the app's limits. Returns what could not be done as asked, each a sentence; `None` if it stays where it is.
+    fn enclose<'a>(&'a self, launch: &'a Launch, pid: u32) -> BoxFuture<'a, Result<Option<Vec<String>>, SpawnFailure>>;
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {

@@ -8,7 +8,7 @@ use super::Failure;
 use crate::config::Config;
 use crate::journal::{self, Journal};
 use crate::lifecycle::directories;
-use crate::ports::{CommandRunner, LogReader, ObservationSender, ProcessControl};
+use crate::ports::{CommandRunner, Enclosure, LogReader, ObservationSender, ProcessControl};
 use crate::process::{self, Processes};
 use crate::systemd::{self, NoSystemd, Units};
 use crate::worker::{Adapters, Host};
@@ -45,14 +45,19 @@ pub(super) fn open(
     boot: &str,
     sender: &ObservationSender,
 ) -> Result<Adapters, Failure> {
-    let processes = Arc::new(processes(config, instance, boot, sender)?);
-    let process = Host { control: processes.clone(), runner: processes.clone(), logs: processes };
+    let process = |enclosure| -> Result<Host, Failure> {
+        let processes = Arc::new(processes(config, instance, boot, enclosure, sender)?);
+        Ok(Host { control: processes.clone(), runner: processes.clone(), logs: processes })
+    };
     let journal =
         Arc::new(Journal::new(journal::Options { scope: scope(), program: "journalctl".into(), directory: None }));
     let logs: Arc<dyn LogReader> = journal.clone();
     if !Units::is_booted() {
         let absent = Arc::new(NoSystemd::new(sender.clone()));
-        return Ok(Adapters { process, systemd: Host { control: absent.clone(), runner: absent, logs } });
+        return Ok(Adapters {
+            process: process(None)?,
+            systemd: Host { control: absent.clone(), runner: absent, logs },
+        });
     }
     let options = systemd::Options {
         instance_id: instance.to_string(),
@@ -63,11 +68,24 @@ pub(super) fn open(
         lines: journal,
     };
     let units = Arc::new(Units::new(options, sender.clone()));
+    let enclosure = is_usable().then(|| Arc::new(units.scopes(is_service())) as Arc<dyn Enclosure>);
     let (control, runner): (Arc<dyn ProcessControl>, Arc<dyn CommandRunner>) = (units.clone(), units);
-    Ok(Adapters { process, systemd: Host { control, runner, logs } })
+    Ok(Adapters { process: process(enclosure)?, systemd: Host { control, runner, logs } })
 }
 
-fn processes(config: &Config, instance: &str, boot: &str, sender: &ObservationSender) -> Result<Processes, Failure> {
+/// Whether the daemon is a service itself: then its own control group ends with it, and apps must not be in it.
+fn is_service() -> bool {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    groups.lines().any(|line| line.ends_with(".service"))
+}
+
+fn processes(
+    config: &Config,
+    instance: &str,
+    boot: &str,
+    enclosure: Option<Arc<dyn Enclosure>>,
+    sender: &ObservationSender,
+) -> Result<Processes, Failure> {
     let options = process::Options {
         instance_id: instance.to_string(),
         log_dir: config.state_dir.join("logs"),
@@ -79,6 +97,6 @@ fn processes(config: &Config, instance: &str, boot: &str, sender: &ObservationSe
         state_root: directories::of_apps(&config.state_dir),
     };
     let dir = options.log_dir.clone();
-    Processes::new(options, sender.clone())
+    Processes::new(options, enclosure, sender.clone())
         .map_err(|error| Failure::new(format!("cannot make the directory {}: {error}", dir.display())))
 }

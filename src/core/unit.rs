@@ -17,6 +17,19 @@ pub const HOOK: &str = "nbs-hook-";
 /// What the name of a probe's unit begins with: `nbs-probe-<app>:<n>.service`.
 pub const PROBE: &str = "nbs-probe-";
 
+/// The scope around an app's child processes, by the number of the first: `nbs-proc-<app>:<pid>.scope`. No app ID has a
+/// colon.
+pub fn scope_name(app: &AppId, pid: u32) -> String {
+    format!("nbs-proc-{app}:{pid}.scope")
+}
+
+/// Whether a scope of this name is this app's.
+pub fn is_scope_of(scope: &str, app: &AppId) -> bool {
+    let middle = scope.strip_prefix("nbs-proc-").and_then(|rest| rest.strip_suffix(".scope"));
+    let parts = middle.and_then(|middle| middle.split_once(':'));
+    parts.is_some_and(|(name, pid)| name == app.as_str() && pid.parse::<u32>().is_ok())
+}
+
 /// The unit of an app's instance: `nbs-app-<app>.service`.
 pub fn unit_name(app: &AppId) -> String {
     format!("nbs-app-{app}.service")

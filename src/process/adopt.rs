@@ -14,6 +14,7 @@ use nbs_core::recipe::Adapter;
 
 use crate::ports::{Found, Known};
 
+use super::group::Group;
 use super::identity::{self, Main, Proc, Stat};
 use super::lives::{Life, Progress};
 use super::mark::Mark;
@@ -21,8 +22,8 @@ use super::sweeper::{Request, Then};
 use super::tree::{Memory, Table, Target};
 use super::{Inner, watch};
 
-/// Looks to be certain of everybody: one amid an exec shows no mark.
-const LOOKS: u32 = 8;
+/// Surveys to be certain of everybody; on a host where that many are not, somebody starts processes without end.
+const SURVEYS: u32 = 16;
 
 /// What one look found, with the trees that are to be killed.
 #[derive(Default)]
@@ -43,8 +44,9 @@ pub fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Adopted {
     let mut adopted = Adopted::default();
     let Ok(mut proc) = Proc::open() else { return adopted };
     let (mut table, mut memory) = (Table::default(), Memory::default());
-    for _ in 0..LOOKS {
-        match table.look(&mut proc, &mut memory) {
+    for _ in 0..SURVEYS {
+        table = Table::default();
+        match table.survey(&mut proc, &mut memory, |_, _| false) {
             Ok(true) => break,
             Ok(false) => {}
             Err(_) => return adopted,
@@ -71,7 +73,7 @@ pub fn adopt(inner: &Arc<Inner>, known: Vec<Known>) -> Adopted {
                 adopted.found.alive.push(Known { identity, ..known });
             }
             None if of_life.is_empty() => {}
-            None => adopted.kills.push(remains(inner, &known.app, known.run)),
+            None => adopted.kills.push(remains(inner, &known.app, known.run, &of_life)),
         }
     }
     for ((app, run), processes) in marked.into_iter().filter(|(life, _)| !lives.contains(life)) {
@@ -105,7 +107,8 @@ fn sort(inner: &Inner, table: &Table, adopted: &mut Adopted) -> Marked {
             _ => {}
         }
     }
-    let kill = |mark| Request { target: Target { mark, main: None, reaped_at: None }, then: Then::Nothing };
+    let kill =
+        |mark| Request { target: Target { mark, main: None, reaped_at: None, group: None }, then: Then::Nothing };
     adopted.kills.extend(commands.into_iter().map(kill));
     marked
 }
@@ -121,15 +124,17 @@ fn identity_of(inner: &Inner, main: Main) -> Identity {
     Identity { pid: main.pid, start_ticks: main.start_ticks, boot: inner.boot.clone(), invocation: None }
 }
 
-fn remains(inner: &Inner, app: &AppId, run: Run) -> Request {
+fn remains(inner: &Inner, app: &AppId, run: Run, processes: &[Stat]) -> Request {
     let mark = Mark::Life(app.clone(), run).text(&inner.instance).into();
-    Request { target: Target { mark, main: None, reaped_at: None }, then: Then::Nothing }
+    let group = processes.iter().find_map(|stat| Group::of(app, stat.main.pid));
+    Request { target: Target { mark, main: None, reaped_at: None, group }, then: Then::Nothing }
 }
 
 fn register(inner: &Arc<Inner>, app: &AppId, run: Run, main: Main, pidfd: OwnedFd, progress: Progress) -> bool {
     let pidfd = Arc::new(pidfd);
     // Where in the log this life began is not kept; its last lines are those of the file.
-    let life = Life { run, main, pidfd: Some(pidfd.clone()), progress, log_from: 0, watcher: None };
+    let group = Group::of(app, main.pid);
+    let life = Life { run, main, pidfd: Some(pidfd.clone()), group, progress, log_from: 0, watcher: None };
     inner.lives.add(app, life);
     progress == Progress::Stray || watch::start(inner, app, run, pidfd).is_ok()
 }

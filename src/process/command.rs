@@ -92,16 +92,15 @@ fn begin(inner: &Inner, context: &Launch, argv: &[String], log: bool) -> Result<
     let number = inner.commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mark = Mark::Command(context.app.clone(), number).text(&inner.instance);
     let system = |error: io::Error| failure::cause(&error);
-    let (out, err, output) = if log {
+    let (both, output) = if log {
         let (file, from) = inner.logs.open(&context.app).map_err(system)?;
-        let (out, err) = spawn::both(file).map_err(system)?;
-        (out, err, Output::Log(from))
+        (spawn::both(file).map_err(system)?, Output::Log(from))
     } else {
         let (reader, writer) = io::pipe().map_err(system)?;
-        (writer.try_clone().map_err(system)?.into(), writer.into(), Output::Pipe(reader.into()))
+        ((writer.try_clone().map_err(system)?.into(), writer.into()), Output::Pipe(reader.into()))
     };
     inner.remember_command(&mark);
-    let process = inner.spawn(context, argv, &mark, None, out, err).map_err(|failure| {
+    let process = inner.spawn(context, argv, &mark, None, both, None).map_err(|failure| {
         inner.forget_command(&mark);
         failure.reason.text
     })?;
@@ -130,30 +129,29 @@ async fn wait(
         () = tokio::time::sleep(timeout) => Err(format!("timed out after {}", format_duration(timeout))),
         _ = abandoned => Err("was abandoned".to_string()),
     };
-    let reaped_at = match &ended {
-        Ok(_) => Some(identity::ticks_now()),
+    match ended {
+        Ok(_) => {
+            let reaped_at = identity::ticks_now();
+            if watch::group_has_members(main) {
+                kill_tree(inner, running.mark, main, Some(reaped_at)).await;
+            }
+        }
         Err(_) => {
             // Not reaped yet, so the group's number is still this command's.
-            let _ = identity::pid(main.pid).map(|pid| rustix::process::kill_process_group(pid, Signal::KILL));
-            let _ = rustix::process::pidfd_send_signal(&**fd.get_ref(), Signal::KILL);
-            None
+            let _ = identity::pid(main.pid).map(|pid| rustix::process::kill_process_group(pid, Signal::STOP));
+            kill_tree(inner, running.mark, main, None).await;
+            let _ = tokio::time::timeout(KILL_WAIT, self::ended(&fd)).await;
         }
-    };
-    if ended.is_err() {
-        let _ = tokio::time::timeout(KILL_WAIT, self::ended(&fd)).await;
     }
     if let Some(pipe) = &pipe {
         drain(pipe, kept);
     }
-    if ended.is_err() || watch::group_has_members(main) {
-        kill_rest(inner, running.mark, main, reaped_at.unwrap_or_else(identity::ticks_now)).await;
-    }
     ended
 }
 
-async fn kill_rest(inner: &Inner, mark: Box<str>, main: Main, reaped_at: u64) {
+async fn kill_tree(inner: &Inner, mark: Box<str>, main: Main, reaped_at: Option<u64>) {
     let (tell, told) = oneshot::channel();
-    let target = Target { mark, main: Some(main), reaped_at: Some(reaped_at) };
+    let target = Target { mark, main: Some(main), reaped_at, group: None };
     let _ = inner.kills.send(Request { target, then: Then::Tell(tell) }).await;
     // What cannot be killed stays with the sweeper; the answer does not wait for it for ever.
     let _ = tokio::time::timeout(KILL_WAIT, told).await;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::mark;
 
 /// Clock ticks in a second as `/proc` counts them: 100 on every Linux, whatever the kernel's own tick is.
-const TICKS_PER_SECOND: u64 = 100;
+pub const TICKS_PER_SECOND: u64 = 100;
 /// Bytes of an environment that are searched for a mark.
 const ENVIRONMENT_MAX: usize = 8 << 20;
 /// Bytes that the first read of a file asks for; nearly every environment is smaller.
@@ -42,7 +42,12 @@ pub struct Stat {
     pub state: u8,
     /// Threads.
     pub threads: u32,
+    /// Its main thread is on its way out: it starts nobody any more, and has given its memory back or will.
+    pub exiting: bool,
 }
+
+/// The flag `PF_EXITING` of the kernel.
+const EXITING: i64 = 4;
 
 impl Stat {
     /// Reads a line of `/proc/<pid>/stat`. The program's name in it may hold spaces and parentheses.
@@ -58,6 +63,7 @@ impl Stat {
             sid: u32::try_from(number(3)?).unwrap_or(0),
             state: *fields.first()?.as_bytes().first()?,
             threads: u32::try_from(number(17)?).unwrap_or(0),
+            exiting: number(6)? & EXITING != 0,
         })
     }
 
@@ -102,18 +108,53 @@ impl Proc {
     }
 
     /// The mark in a process's environment.
-    pub fn mark(&mut self, pid: u32) -> Told {
-        match self.read(&format!("{pid}/environ"), ENVIRONMENT_MAX) {
-            Ok([]) => {}
-            Ok(environment) => return find_mark(environment).map_or(Told::Nothing, Told::Mark),
-            Err(Errno::ACCESS | Errno::PERM) => return Told::Nothing,
-            Err(_) => return Told::NotNow,
+    pub fn mark(&mut self, stat: &Stat) -> Told {
+        let pid = stat.main.pid;
+        let path = format!("{pid}/environ");
+        match self.environment(&path) {
+            Told::NotNow => {}
+            told => return told,
         }
-        // Arguments can be read from the same moment of an exec on as variables: with them, there really are none.
-        match self.read(&format!("{pid}/cmdline"), BLOCK) {
-            Ok([_, ..]) => Told::Nothing,
-            _ => Told::NotNow,
+        let image = self.image(pid);
+        match self.environment(&path) {
+            // No exec can have been under way between two looks at one and the same program: it really has none.
+            Told::NotNow if image.is_some() && image == self.image(pid) => return Told::Nothing,
+            Told::NotNow => {}
+            told => return told,
         }
+        // The memory is left by the main thread when that ends, and lives on with the others.
+        let others = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut others = others.filter_map(|entry| entry.file_name().into_string().ok());
+        let told = others.find_map(|thread| match self.environment(&format!("{pid}/task/{thread}/environ")) {
+            Told::NotNow => None,
+            told => Some(told),
+        });
+        match told {
+            Some(told) => told,
+            // It only dies yet, and whoever could have seen its environment saw it before.
+            None if stat.exiting && stat.threads <= 1 => Told::Nothing,
+            None => Told::NotNow,
+        }
+    }
+
+    fn environment(&mut self, path: &str) -> Told {
+        match self.read(path, ENVIRONMENT_MAX) {
+            Ok([]) => Told::NotNow,
+            Ok(environment) => find_mark(environment).map_or(Told::Nothing, Told::Mark),
+            Err(Errno::ACCESS | Errno::PERM) => Told::Nothing,
+            Err(_) => Told::NotNow,
+        }
+    }
+
+    /// Tells a program that a process runs from the next one: where its stack began, which chance decides at each exec.
+    /// `None` amid an exec: the kernel notes where the code is after arguments and variables are in place.
+    fn image(&mut self, pid: u32) -> Option<u64> {
+        let line = self.read(&format!("{pid}/stat"), BLOCK).ok()?;
+        let line = String::from_utf8_lossy(line);
+        let (_, rest) = line.rsplit_once(')')?;
+        let mut numbers = rest.split_ascii_whitespace().skip(23).map(str::parse::<u64>);
+        let (start_of_code, _, start_of_stack) = (numbers.next()?.ok()?, numbers.next()?, numbers.next()?.ok()?);
+        (start_of_code != 0).then_some(start_of_stack)
     }
 
     /// The port in a process's environment, if it has one and can be read.
@@ -136,7 +177,13 @@ impl Proc {
 
     /// The number that was given out last, to a process or a thread; `None` if the system does not tell.
     pub fn last_pid(&mut self) -> Option<u32> {
-        let line = self.read("loadavg", BLOCK).ok()?;
+        // The second file is made up in some containers, the first is not there in every kernel.
+        self.number("sys/kernel/ns_last_pid").or_else(|| self.number("loadavg"))
+    }
+
+    /// The last number in a file.
+    fn number(&mut self, path: &str) -> Option<u32> {
+        let line = self.read(path, BLOCK).ok()?;
         std::str::from_utf8(line).ok()?.split_ascii_whitespace().next_back()?.parse().ok()
     }
 
@@ -172,6 +219,15 @@ pub fn open(proc: &mut Proc, main: Main) -> Option<OwnedFd> {
     let fd = rustix::process::pidfd_open(pid(main.pid)?, PidfdFlags::NONBLOCK).ok()?;
     let stat = proc.stat(main.pid)?;
     (stat.main == main && !stat.gone()).then_some(fd)
+}
+
+/// Whether a number is a process's and not one of its further threads'; `None` if that cannot be told now.
+pub fn is_process(number: u32) -> Option<bool> {
+    match rustix::process::pidfd_open(pid(number)?, PidfdFlags::empty()) {
+        Ok(_) => Some(true),
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// A process ID as the system wants it; `None` for 0 and for what is no process ID.
@@ -226,6 +282,11 @@ mod tests {
         assert!(proc.last_pid().unwrap() > 0);
     }
 
+    fn mark(proc: &mut Proc, pid: u32) -> Told {
+        let stat = proc.stat(pid).unwrap();
+        proc.mark(&stat)
+    }
+
     #[test]
     fn an_environment_is_told_apart_from_none_and_from_none_yet() {
         let mut proc = Proc::open().unwrap();
@@ -238,9 +299,9 @@ mod tests {
             let mut command = std::process::Command::new("/bin/sleep");
             let mut child = command.arg("600").env_clear().envs(variables).spawn().unwrap();
             // The spawn returns amid the exec.
-            let mut now = proc.mark(child.id());
-            while now == Told::NotNow && !proc.stat(child.id()).unwrap().gone() {
-                now = proc.mark(child.id());
+            let mut now = mark(&mut proc, child.id());
+            while now == Told::NotNow {
+                now = mark(&mut proc, child.id());
             }
             assert_eq!(now, told);
             child.kill().unwrap();
@@ -248,7 +309,7 @@ mod tests {
             while !proc.stat(child.id()).unwrap().gone() {
                 std::thread::yield_now();
             }
-            assert_eq!(proc.mark(child.id()), Told::NotNow);
+            assert_eq!(mark(&mut proc, child.id()), Told::Nothing);
             child.wait().unwrap();
         }
     }

@@ -10,6 +10,7 @@ use nbs_core::id::Run;
 use nbs_core::name::AppId;
 use tokio::task::AbortHandle;
 
+use super::group::Group;
 use super::identity::Main;
 
 /// How far the end of a life has come.
@@ -34,6 +35,8 @@ pub struct Life {
     pub main: Main,
     /// Its descriptor, until it was reaped.
     pub pidfd: Option<Arc<OwnedFd>>,
+    /// The control group that it has to itself.
+    pub group: Option<Group>,
     /// How far its end has come.
     pub progress: Progress,
     /// Where in the log file it began.

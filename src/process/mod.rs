@@ -2,13 +2,16 @@
 //!
 //! Decides how a process is started (`spawn.rs`, `shim.rs`), waited for (`watch.rs`), found again (`adopt.rs`) and ended
 //! with all its offspring (`tree.rs`, `sweeper.rs`). Processes outlive the daemon: their output goes into files, nothing
-//! ties them to its life, and a mark in their environment tells whose they are. Deliberately absent: cgroups, so limits on
-//! memory, CPU and tasks are not enforced here, which each start says; restarts and retries (the core decides).
+//! ties them to its life, and a mark in their environment tells whose they are. Where systemd is there, it is asked for a
+//! control group for each app, and a tree is killed by it; elsewhere limits on memory, CPU and tasks are not enforced, which
+//! each start says, and a tree is found by looking at every process. Deliberately absent: restarts and retries (the core
+//! decides).
 
 mod adopt;
 mod command;
 mod exec_spec;
 mod follow;
+mod group;
 mod identity;
 mod lives;
 mod mark;
@@ -21,6 +24,7 @@ mod tail;
 mod tree;
 mod watch;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -43,10 +47,11 @@ use tokio::task::AbortHandle;
 
 use crate::ground::{self, failure, removal, user};
 use crate::ports::{
-    BoxFuture, CommandOutput, CommandRunner, Found, Known, LogError, LogLine, LogQuery, LogReader, ObservationSender,
-    ProcessControl, Started,
+    BoxFuture, CommandOutput, CommandRunner, Enclosure, Found, Known, LogError, LogLine, LogQuery, LogReader,
+    ObservationSender, ProcessControl, Started,
 };
 
+use group::Group;
 use lives::{Life, Lives, Progress};
 use mark::Mark;
 use output::Logs;
@@ -98,6 +103,7 @@ struct Inner {
     state_root: PathBuf,
     lives: Lives,
     logs: Logs,
+    enclosure: Option<Arc<dyn Enclosure>>,
     sender: ObservationSender,
     spawner: Spawner,
     kills: mpsc::Sender<Request>,
@@ -110,14 +116,15 @@ struct Inner {
 }
 
 impl Processes {
-    /// An adapter that tells what it observes to `sender`. Must be called within a tokio runtime, whose tasks it uses.
+    /// An adapter that tells what it observes to `sender`, and puts apps where `enclosure` says. Must be called within a
+    /// tokio runtime, whose tasks it uses.
     ///
     /// Changes this whole process: its soft limit of open files becomes the hard one, as each watched process takes a
     /// descriptor (apps inherit it), and every descriptor open by now is marked close-on-exec.
     ///
     /// # Errors
     /// The log directory cannot be made.
-    pub fn new(options: Options, sender: ObservationSender) -> io::Result<Self> {
+    pub fn new(options: Options, enclosure: Option<Arc<dyn Enclosure>>, sender: ObservationSender) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(&options.log_dir)?;
         raise_open_files();
         shim::keep_descriptors();
@@ -130,6 +137,7 @@ impl Processes {
             state_root: options.state_root,
             lives: Lives::default(),
             logs: Logs::new(options.log_dir, options.log_max_bytes.max(1), options.log_keep),
+            enclosure,
             sender,
             spawner: Spawner::new(options.shim),
             kills,
@@ -169,8 +177,8 @@ impl Inner {
         argv: &[String],
         mark: &str,
         listen: Option<u16>,
-        out: Stdio,
-        err: Stdio,
+        (out, err): (Stdio, Stdio),
+        hold: Option<&spawn::Hold<'_>>,
     ) -> Result<Spawned, SpawnFailure> {
         let credentials = user::resolve(launch.user.as_deref(), launch.group.as_deref())?;
         ground::make_directories(launch, credentials.as_ref())?;
@@ -184,7 +192,7 @@ impl Inner {
         let name = argv.first().map_or("", String::as_str);
         let program = ground::find_program(name, env.get("PATH").map(String::as_str), &launch.cwd)?;
         let plan = Plan { program, argv, env, cwd: &launch.cwd, credentials, listen };
-        self.spawner.spawn(&plan, out, err)
+        self.spawner.spawn(&plan, out, err, hold)
     }
 
     /// Starts a life and its watching.
@@ -194,7 +202,7 @@ impl Inner {
             failure::system(&format!("opening the log {}", self.logs.file(&launch.app).display()), &error)
         };
         let (log, log_from) = self.logs.open(&launch.app).map_err(opening)?;
-        let (out, err) = spawn::both(log).map_err(opening)?;
+        let output = spawn::both(log).map_err(opening)?;
         let listen = match (&launch.address, launch.listen) {
             (Some(Address::Port(port)), Listen::Fd) => Some(*port),
             _ => None,
@@ -204,10 +212,22 @@ impl Inner {
             launch.env.insert("NOTIFY_SOCKET".into(), socket.display().to_string());
         }
         let mark = Mark::Life(launch.app.clone(), launch.run).text(&self.instance);
-        let Spawned { main, pidfd } = self.spawn(&launch, &launch.argv, &mark, listen, out, err)?;
         let (app, run) = (&launch.app, launch.run);
+        let enclosed = Cell::new(None);
+        let hold = self.enclosure.as_ref().map(|enclosure| {
+            |pid| {
+                tokio::runtime::Handle::current()
+                    .block_on(enclosure.enclose(&launch, pid))
+                    .map(|notes| enclosed.set(notes))
+            }
+        });
+        let hold = hold.as_ref().map(|hold| hold as &spawn::Hold<'_>);
+        let Spawned { main, pidfd } = self.spawn(&launch, &launch.argv, &mark, listen, output, hold)?;
+        let enclosed = enclosed.take();
+        let group = enclosed.as_ref().and_then(|_| Group::of(app, main.pid));
         let pidfd = Arc::new(pidfd);
-        let life = Life { run, main, pidfd: Some(pidfd.clone()), progress: Progress::Watched, log_from, watcher: None };
+        let life =
+            Life { run, main, pidfd: Some(pidfd.clone()), group, progress: Progress::Watched, log_from, watcher: None };
         self.lives.add(app, life);
         if let Err(error) = watch::start(self, app, run, pidfd.clone()) {
             let _ = rustix::process::pidfd_send_signal(&*pidfd, rustix::process::Signal::KILL);
@@ -220,25 +240,24 @@ impl Inner {
         }
         let identity =
             Identity { pid: main.pid, start_ticks: main.start_ticks, boot: self.boot.clone(), invocation: None };
-        Ok(Started { identity, notes: notes(&launch) })
+        Ok(Started { identity, notes: notes(&launch, enclosed) })
     }
 
-    /// What is to be killed for a life. Its process group is killed at once where its number is certainly still its own.
+    /// What is to be killed for a life. Its process group is stopped at once where its number is certainly still its own.
     fn condemn(&self, app: &AppId, run: Run) -> Target {
-        let mark = Mark::Life(app.clone(), run).text(&self.instance).into();
+        let mark: Box<str> = Mark::Life(app.clone(), run).text(&self.instance).into();
         let known = self.lives.with(app, run, |life| {
             if let Some(pidfd) = &life.pidfd {
                 // A child that is not reaped yet pins the number; the lock keeps the watcher from reaping it.
                 if watch::is_unreaped_child(pidfd) {
                     let group = identity::pid(life.main.pid);
-                    let _ = group.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+                    let _ = group.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::STOP));
                 }
-                let _ = rustix::process::pidfd_send_signal(&**pidfd, rustix::process::Signal::KILL);
+                let _ = rustix::process::pidfd_send_signal(&**pidfd, rustix::process::Signal::STOP);
             }
-            (life.main, life.reaped_at())
+            Target { mark: mark.clone(), main: Some(life.main), reaped_at: life.reaped_at(), group: life.group.clone() }
         });
-        let (main, reaped_at) = known.unzip();
-        Target { mark, main, reaped_at: reaped_at.flatten() }
+        known.unwrap_or(Target { mark, main: None, reaped_at: None, group: None })
     }
 
     fn remember_command(&self, mark: &str) {
@@ -273,8 +292,16 @@ impl Inner {
     }
 }
 
-/// What this adapter cannot do as asked.
-fn notes(launch: &Launch) -> Vec<String> {
+/// What cannot be done as asked; of limits, whoever enclosed the app has told.
+fn notes(launch: &Launch, enclosed: Option<Vec<String>>) -> Vec<String> {
+    let mut notes = enclosed.unwrap_or_else(|| unlimited(launch));
+    if launch.user.is_none() && nix::unistd::geteuid().is_root() {
+        notes.push("the app runs as root: its recipe names no user".into());
+    }
+    notes
+}
+
+fn unlimited(launch: &Launch) -> Vec<String> {
     let limits = &launch.limits;
     let asked = [
         ("memory_max", limits.memory_max.is_some()),
@@ -283,11 +310,7 @@ fn notes(launch: &Launch) -> Vec<String> {
         ("io_weight", limits.io_weight.is_some()),
     ];
     let note = |name| format!("limits.{name} is not enforced: the process adapter has no cgroup here");
-    let mut notes: Vec<String> = asked.into_iter().filter(|(_, is)| *is).map(|(name, _)| note(name)).collect();
-    if launch.user.is_none() && nix::unistd::geteuid().is_root() {
-        notes.push("the app runs as root: its recipe names no user".into());
-    }
-    notes
+    asked.into_iter().filter(|(_, is)| *is).map(|(name, _)| note(name)).collect()
 }
 
 impl ProcessControl for Processes {

@@ -45,6 +45,9 @@ pub struct Plan<'a> {
     pub listen: Option<u16>,
 }
 
+/// What is done with the new process, by its number, before it becomes the program.
+pub type Hold<'a> = dyn Fn(u32) -> Result<(), SpawnFailure> + 'a;
+
 /// A process that runs.
 pub struct Spawned {
     /// Which.
@@ -70,17 +73,29 @@ impl Spawner {
         Self { shim, other_umask: umask.is_some_and(|mask| mask.trim() != "0022") }
     }
 
-    /// Starts a process. Returns when the program was executed. Blocks for about half a millisecond.
+    /// Starts a process. Returns when the program was executed. Blocks for about half a millisecond, and as long as `hold`.
     ///
     /// # Errors
     /// The program could not be executed; the failure says why and whether it may pass.
-    pub fn spawn(&self, plan: &Plan<'_>, out: Stdio, err: Stdio) -> Result<Spawned, SpawnFailure> {
-        let plain = plan.credentials.is_none() && plan.listen.is_none() && !self.other_umask;
-        let child = if plain { spawn_plain(plan, out, err)? } else { self.spawn_through_shim(plan, out, err)? };
+    pub fn spawn(
+        &self,
+        plan: &Plan<'_>,
+        out: Stdio,
+        err: Stdio,
+        hold: Option<&Hold<'_>>,
+    ) -> Result<Spawned, SpawnFailure> {
+        let plain = plan.credentials.is_none() && plan.listen.is_none() && !self.other_umask && hold.is_none();
+        let child = if plain { spawn_plain(plan, out, err)? } else { self.spawn_through_shim(plan, out, err, hold)? };
         describe(child)
     }
 
-    fn spawn_through_shim(&self, plan: &Plan<'_>, out: Stdio, err: Stdio) -> Result<Child, SpawnFailure> {
+    fn spawn_through_shim(
+        &self,
+        plan: &Plan<'_>,
+        out: Stdio,
+        err: Stdio,
+        hold: Option<&Hold<'_>>,
+    ) -> Result<Child, SpawnFailure> {
         let request = spec(plan).ok_or_else(zero_byte)?.encode();
         let (mut ours, theirs) =
             UnixStream::pair().map_err(|error| failure::system("making a socket for the exec shim", &error))?;
@@ -93,6 +108,11 @@ impl Spawner {
         let mut child = command.spawn().map_err(|error| failure::system(&what(), &error))?;
         // The command holds our copy of the shim's end; while it is open, the shim's end is never seen.
         drop(command);
+        if let Some(Err(failure)) = hold.map(|hold| hold(child.id())) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(failure);
+        }
         match converse(&mut ours, &request) {
             Ok(None) => Ok(child),
             Ok(Some((stage, error))) => {

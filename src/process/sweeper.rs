@@ -10,14 +10,16 @@ use std::time::Duration;
 use nbs_core::id::Run;
 use nbs_core::name::AppId;
 use nbs_core::observation::{Fact, Observation};
+use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Inner;
+use super::group::Group;
 use super::identity::Main;
 use super::identity::Proc;
 use super::lives::Progress;
-use super::tree::{Memory, Table, Target};
+use super::tree::{self, Memory, Table, Target};
 
 /// Requests are gathered this long, which also is what a killed process takes to be gone.
 const GATHER: Duration = Duration::from_millis(1);
@@ -25,13 +27,6 @@ const GATHER: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Looks after which what was learnt of processes is learnt anew, so that it does not grow for ever.
 const REMEMBERED_LOOKS: u32 = 256;
-/// How often one look goes over what is new, to be certain.
-const ROUNDS: u32 = 8;
-/// The same where it found somebody: who forks on and on is caught by looks that follow each other at once.
-const ROUNDS_OF_CHASE: u32 = 64;
-/// Looks in a row that found nobody and were uncertain, after which a tree counts as gone nevertheless: on a host that
-/// starts processes without a pause no look is certain, but nobody can slip through so many.
-const UNCERTAIN_MAX: u32 = 64;
 
 /// Who waits for a tree to be gone.
 #[derive(Debug)]
@@ -55,12 +50,8 @@ pub struct Request {
 
 struct Pending {
     request: Request,
-    /// Looks that found somebody.
-    found: u32,
-    /// Looks in a row that found only whom earlier ones had killed.
+    /// Looks in a row that found only whom earlier ones had killed, or nobody and were uncertain.
     stubborn: u32,
-    /// Looks in a row that found nobody and were uncertain.
-    clean: u32,
     /// Nobody is left; only `Exited` has to be told before.
     gone: bool,
     due: Instant,
@@ -108,7 +99,7 @@ pub async fn run(inner: Arc<Inner>, mut requests: mpsc::Receiver<Request>) {
 }
 
 fn new(request: Request) -> Pending {
-    Pending { request, found: 0, stubborn: 0, clean: 0, gone: false, due: Instant::now() + GATHER }
+    Pending { request, stubborn: 0, gone: false, due: Instant::now() + GATHER }
 }
 
 /// Looks for all trees that are due, kills what it finds, and notes when to look again.
@@ -121,23 +112,15 @@ async fn look(inner: &Inner, pending: &mut [Pending], scanner: Option<Scanner>) 
     for item in &mut due {
         refresh(inner, &mut item.request);
     }
-    let asked: Vec<(Target, u32)> = due.iter().map(|item| (item.request.target.clone(), item.found)).collect();
+    let asked: Vec<Target> = due.iter().map(|item| item.request.target.clone()).collect();
     let (scanner, seen) = tokio::task::spawn_blocking(move || scan(scanner, &asked)).await.ok().unzip();
     let seen = seen.flatten();
     for (index, item) in due.into_iter().enumerate() {
-        let members = seen.as_ref().map_or(1, |seen| seen.members[index]);
-        if members == 0 {
-            item.clean += 1;
-            item.gone = seen.as_ref().is_some_and(|seen| seen.certain) || item.clean >= UNCERTAIN_MAX;
-            item.due = Instant::now() + GATHER;
-        } else {
-            item.clean = 0;
-            item.found += 1;
-            let is_new = seen.as_ref().is_some_and(|seen| seen.is_new[index]);
-            item.stubborn = if is_new { 0 } else { item.stubborn + 1 };
-            let pause = GATHER * 2u32.saturating_pow(item.stubborn.saturating_sub(8).min(20));
-            item.due = Instant::now() + pause.min(PAUSE_MAX);
-        }
+        item.gone = seen.as_ref().is_some_and(|seen| seen.certain && seen.members[index] == 0);
+        let is_new = seen.as_ref().is_some_and(|seen| seen.is_new[index]);
+        item.stubborn = if is_new { 0 } else { item.stubborn + 1 };
+        let pause = GATHER * 2u32.saturating_pow(item.stubborn.saturating_sub(8).min(20));
+        item.due = Instant::now() + pause.min(PAUSE_MAX);
     }
     scanner.flatten()
 }
@@ -149,7 +132,9 @@ fn refresh(inner: &Inner, request: &mut Request) {
     }
 }
 
-fn scan(scanner: Option<Scanner>, asked: &[(Target, u32)]) -> (Option<Scanner>, Option<Seen>) {
+/// Stops whoever belongs to the trees until nobody is left who could start another, and only then kills them: of a
+/// process that ends, nobody could tell any more which children were its.
+fn scan(scanner: Option<Scanner>, asked: &[Target]) -> (Option<Scanner>, Option<Seen>) {
     let fresh =
         || Some(Scanner { proc: Proc::open().ok()?, memory: Memory::default(), looks: 0, killed: HashSet::new() });
     let Some(mut scanner) = scanner.or_else(fresh) else { return (None, None) };
@@ -158,30 +143,34 @@ fn scan(scanner: Option<Scanner>, asked: &[(Target, u32)]) -> (Option<Scanner>, 
         scanner.memory.clear();
         scanner.killed.clear();
     }
-    let mut table = Table::default();
-    let mut seen = Seen { members: vec![0; asked.len()], is_new: vec![false; asked.len()], certain: false };
-    // By request: two may ask for the same tree, and both wait for it.
-    let mut killed: HashSet<(usize, Main)> = HashSet::new();
-    for round in 0..ROUNDS_OF_CHASE {
-        if round >= ROUNDS && killed.is_empty() {
-            break;
-        }
-        let Ok(certain) = table.look(&mut scanner.proc, &mut scanner.memory) else { return (Some(scanner), None) };
-        let before = killed.len();
-        for (index, (target, found)) in asked.iter().enumerate() {
-            let mut members = table.members(target);
-            members.retain(|stat| killed.insert((index, stat.main)));
-            table.kill(&mut scanner.proc, &members, *found > 0 && round == 0);
-            seen.members[index] += members.len();
-            seen.is_new[index] |= members.iter().any(|stat| !scanner.killed.contains(&stat.main));
-        }
-        seen.certain = certain;
-        if certain && killed.len() == before {
-            break;
-        }
+    for group in asked.iter().filter_map(|target| target.group.as_ref()) {
+        group.kill();
     }
-    scanner.killed.extend(killed.into_iter().map(|(_, main)| main));
-    (Some(scanner), Some(seen))
+    // By request: two may ask for the same tree, and both wait for it.
+    let mut stopped: HashSet<(usize, Main)> = HashSet::new();
+    let mut table = Table::default();
+    let survey = table.survey(&mut scanner.proc, &mut scanner.memory, |table, proc| {
+        let before = stopped.len();
+        for (index, target) in asked.iter().enumerate() {
+            let members = table.members(target);
+            let mut new = members.clone();
+            new.retain(|stat| stopped.insert((index, stat.main)));
+            table.stop(proc, &new, &members);
+        }
+        stopped.len() > before
+    });
+    let mut seen = Seen { members: vec![0; asked.len()], is_new: vec![false; asked.len()], certain: false };
+    for (index, main) in &stopped {
+        tree::signal(&mut scanner.proc, *main, Signal::KILL);
+        seen.members[*index] += 1;
+        seen.is_new[*index] |= !scanner.killed.contains(main);
+    }
+    for (target, members) in asked.iter().zip(&mut seen.members) {
+        *members += usize::from(target.group.as_ref().is_some_and(Group::has_members));
+    }
+    scanner.killed.extend(stopped.into_iter().map(|(_, main)| main));
+    seen.certain = matches!(survey, Ok(true));
+    (Some(scanner), survey.is_ok().then_some(seen))
 }
 
 /// Tells of the trees that are gone. `TreeGone` never comes before `Exited`.

@@ -1,17 +1,23 @@
-//! Which processes belong to a life, and killing them without ever touching a stranger.
+//! Which processes belong to a life, and signalling them without ever touching a stranger.
 //!
-//! Decides membership: process group, session, descendants and the mark. Deliberately absent: when to look (`sweeper.rs`).
+//! Decides membership (process group, session, descendants and the mark), and when nobody can have been missed.
+//! Deliberately absent: when to look, and for whom (`sweeper.rs`).
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 
 use rustix::process::Signal;
 
+use super::group::Group;
 use super::identity::{self, Main, Proc, Stat, Told};
 
-/// Looks after which a process that never shows an environment counts as one without a mark: one whose main thread ended
-/// while others go on has none any more.
-const UNDECIDED_MAX: u32 = 128;
+/// How often a survey lists all processes, to be certain.
+const LISTINGS: u32 = 16;
+/// How often it then looks at who was born since, before it lists all again.
+const FOLLOWS: u32 = 256;
+/// Ticks after which a process that never shows an environment counts as one without a mark. Nothing but a dead network
+/// disk holds an exec up for so long; whom it holds up starts nobody.
+const EXEC_TICKS_MAX: u64 = 10 * identity::TICKS_PER_SECOND;
 
 /// A tree to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub struct Target {
     pub main: Option<Main>,
     /// When the main process was reaped; before, the numbers of its group and session cannot be another's.
     pub reaped_at: Option<u64>,
+    /// The control group that it has to itself.
+    pub group: Option<Group>,
 }
 
 /// A living process, and the mark in its environment.
@@ -47,17 +55,21 @@ pub struct Table {
     settled: HashSet<u32>,
     /// Those that were not to be decided yet, and where they stand in the table.
     undecided: HashMap<u32, usize>,
+    /// The number up to which all were looked at.
+    reached: Option<u32>,
+    /// Somebody had ended since the listing before it was known who that was.
+    lost: bool,
     /// Numbers began anew meanwhile: a settled one may be another's.
     wrapped: bool,
 }
 
-/// What was learnt of processes by earlier looks, so that a later one is cheap, and knows who was dead before it.
+/// What was learnt of processes by earlier surveys, so that a later one is cheap, and knows who was dead before it.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// By number.
     known: HashMap<u32, Known>,
-    /// How often each of those that are known still could not be decided.
-    undecided: HashMap<Main, u32>,
+    /// Who could not be decided yet, and since when, in ticks.
+    undecided: HashMap<Main, u64>,
     /// The number given out last.
     last: Option<u32>,
 }
@@ -88,20 +100,27 @@ impl Memory {
     }
 
     /// The mark of a living process, read once; `None` if it cannot be told now.
-    fn mark(&mut self, proc: &mut Proc, main: Main) -> Option<Option<Box<str>>> {
+    fn mark(&mut self, proc: &mut Proc, stat: &Stat) -> Option<Option<Box<str>>> {
+        let main = stat.main;
         if let Some(known) = self.known.get(&main.pid).filter(|known| known.start_ticks == main.start_ticks) {
             return Some(known.mark.clone());
         }
-        let told = proc.mark(main.pid);
-        if told == Told::NotNow {
-            let times = self.undecided.entry(main).or_default();
-            *times += 1;
-            if *times < UNDECIDED_MAX {
-                return None;
+        let mark = match proc.mark(stat) {
+            Told::Mark(mark) => Some(mark),
+            Told::Nothing => None,
+            Told::NotNow => {
+                let now = identity::ticks_now();
+                let since = *self.undecided.entry(main).or_insert(now);
+                if now < since + EXEC_TICKS_MAX {
+                    return None;
+                }
+                None
             }
+        };
+        // What this daemon has just started shows the daemon's own environment until it becomes the app.
+        if mark.is_some() || stat.ppid != std::process::id() {
+            self.known.insert(main.pid, Known { start_ticks: main.start_ticks, mark: mark.clone(), dead: false });
         }
-        let mark = if let Told::Mark(mark) = told { Some(mark) } else { None };
-        self.known.insert(main.pid, Known { start_ticks: main.start_ticks, mark: mark.clone(), dead: false });
         Some(mark)
     }
 
@@ -114,35 +133,90 @@ impl Memory {
 }
 
 impl Table {
-    /// Looks at every process that is not settled in this table yet. Returns whether the look was certain: then every
-    /// process alive when it was listed is in the table, with its mark.
+    /// Looks at every process until nobody can have been missed, or it has tried for long. `seen` is called whenever
+    /// the table has grown; it may stop those it looks for, and says whether there were any whom it had not seen
+    /// before. Returns whether the survey is certain: then every process alive at its end is in the table.
     ///
-    /// It is not when a process was born while all were listed, as it may have got a number that was passed already; or
-    /// when one had ended before it was read, or was amid an exec: it may be of a tree, and have left a child that was born
-    /// after the listing. The next call clears that up, and is quick as it has few to read.
+    /// Why that is so: who was alive all the time was listed. Who was born meanwhile got a number after `reached`, and
+    /// each of these is looked at by itself until no new one was given out. A number that is given out stays invisible for
+    /// a moment, but that long its parent is in the kernel, alive, and was seen. Only of somebody who had ended between
+    /// the listing and its reading nothing is known: then all are listed again.
     ///
     /// # Errors
     /// `/proc` cannot be listed.
-    pub fn look(&mut self, proc: &mut Proc, memory: &mut Memory) -> io::Result<bool> {
-        let before = proc.last_pid();
-        self.wrapped |= memory.note(before) && !self.settled.is_empty();
+    pub fn survey(
+        &mut self,
+        proc: &mut Proc,
+        memory: &mut Memory,
+        mut seen: impl FnMut(&Self, &mut Proc) -> bool,
+    ) -> io::Result<bool> {
+        for _ in 0..LISTINGS {
+            self.list(proc, memory)?;
+            let mut anybody_new = seen(self, proc);
+            let mut caught_up = false;
+            for _ in 0..FOLLOWS {
+                let before = self.decided();
+                caught_up = self.follow(proc, memory);
+                if self.decided() != before {
+                    anybody_new |= seen(self, proc);
+                }
+                if caught_up || self.wrapped {
+                    break;
+                }
+                // Whoever is amid an exec may wait for this very processor.
+                std::thread::yield_now();
+            }
+            if self.wrapped || (caught_up && !self.lost && !anybody_new) {
+                return Ok(!self.wrapped);
+            }
+        }
+        Ok(false)
+    }
+
+    fn decided(&self) -> usize {
+        self.entries.len() - self.undecided.len()
+    }
+
+    /// Lists all processes, and looks at those that are not settled yet.
+    fn list(&mut self, proc: &mut Proc, memory: &mut Memory) -> io::Result<()> {
+        self.lost = false;
+        self.reached = proc.last_pid();
+        self.wrapped |= memory.note(self.reached) && !self.settled.is_empty();
         let mut pids = proc.pids()?;
-        let after = proc.last_pid();
-        self.wrapped |= memory.note(after);
-        let mut certain = before == after && !self.wrapped;
         pids.retain(|pid| !self.settled.contains(pid));
         // The unknown first, before they end.
         pids.sort_by_key(|pid| memory.known.contains_key(pid));
         for pid in pids {
-            certain &= self.take(pid, proc, memory);
+            self.lost |= !self.take(pid, proc, memory);
         }
-        Ok(certain)
+        Ok(())
     }
 
-    /// Takes up a process that was listed. Returns whether it is certain whose it is, or was.
+    /// Looks at the numbers given out since, and again at who was undecided. Returns whether there were none of either.
+    fn follow(&mut self, proc: &mut Proc, memory: &mut Memory) -> bool {
+        let from = std::mem::replace(&mut self.reached, proc.last_pid());
+        self.wrapped |= memory.note(self.reached);
+        if self.wrapped || (from == self.reached && self.undecided.is_empty()) {
+            return !self.wrapped;
+        }
+        let waiting: Vec<u32> = self.undecided.keys().copied().collect();
+        for pid in waiting {
+            self.lost |= !self.take(pid, proc, memory);
+        }
+        if let (Some(from), Some(to)) = (from, self.reached) {
+            for pid in from + 1..=to {
+                if !self.settled.contains(&pid) && identity::is_process(pid) != Some(false) {
+                    // One that has ended by now had its children later, with higher numbers.
+                    self.take(pid, proc, memory);
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes up a process. Returns whether it is known whose it is, or was, or will be told by a later look.
     fn take(&mut self, pid: u32, proc: &mut Proc, memory: &mut Memory) -> bool {
         let Some(stat) = proc.stat(pid) else {
-            self.settled.insert(pid);
             self.undecided.remove(&pid);
             return memory.known.remove(&pid).is_some_and(|known| known.dead);
         };
@@ -153,7 +227,7 @@ impl Table {
             return memory.bury(stat.main);
         }
         // Children of 2 are the kernel's own threads.
-        let mark = if pid == 2 || stat.ppid == 2 { Some(None) } else { memory.mark(proc, stat.main) };
+        let mark = if pid == 2 || stat.ppid == 2 { Some(None) } else { memory.mark(proc, &stat) };
         let decided = mark.is_some();
         match self.undecided.remove(&pid).filter(|index| self.entries[*index].stat.main == stat.main) {
             Some(index) => {
@@ -175,7 +249,7 @@ impl Table {
         if decided {
             self.settled.insert(pid);
         }
-        decided
+        true
     }
 
     fn add(&mut self, entry: Entry) {
@@ -227,42 +301,41 @@ impl Table {
         }
     }
 
-    /// Whether a whole process group is among these processes.
-    fn group_within(&self, pgid: u32, members: &HashSet<Main>) -> bool {
-        let group = self.by_group.get(&pgid).into_iter().flatten();
-        group.map(|index| self.entries[*index].stat.main).all(|main| members.contains(&main))
+    /// Stops some of a tree's members, so that they start nobody any more and stay who their children's parent is. Of whole
+    /// process groups all are stopped in one moment, which leaves no time to fork.
+    pub fn stop(&self, proc: &mut Proc, some: &[Stat], members: &[Stat]) {
+        for stat in some {
+            signal(proc, stat.main, Signal::STOP);
+        }
+        let mains: HashSet<Main> = members.iter().map(|stat| stat.main).collect();
+        let pgids: HashSet<u32> = some.iter().map(|stat| stat.pgid).collect();
+        for pgid in pgids.into_iter().filter(|pgid| self.is_group_of_several_within(*pgid, &mains)) {
+            let mut of_group = members.iter().filter(|stat| stat.pgid == pgid);
+            let _ = of_group.any(|stat| stop_group(proc, stat));
+        }
     }
 
-    /// Kills processes of a tree, each by its own descriptor. With `groups`, whole process groups too, which leaves no
-    /// time to fork.
-    pub fn kill(&self, proc: &mut Proc, members: &[Stat], groups: bool) {
-        if groups {
-            let mains: HashSet<Main> = members.iter().map(|stat| stat.main).collect();
-            let pgids: HashSet<u32> = members.iter().map(|stat| stat.pgid).collect();
-            for pgid in pgids.into_iter().filter(|pgid| self.group_within(*pgid, &mains)) {
-                let mut of_group = members.iter().filter(|stat| stat.pgid == pgid);
-                let _ = of_group.any(|stat| kill_group(proc, stat));
-            }
-        }
-        for stat in members {
-            if let Some(fd) = identity::open(proc, stat.main) {
-                // Gone by now, or not ours to kill: the next look tells.
-                let _ = rustix::process::pidfd_send_signal(&fd, Signal::KILL);
-            }
-        }
+    fn is_group_of_several_within(&self, pgid: u32, members: &HashSet<Main>) -> bool {
+        let group = self.by_group.get(&pgid).map_or(&[][..], Vec::as_slice);
+        group.len() > 1 && group.iter().all(|index| members.contains(&self.entries[*index].stat.main))
     }
 }
 
-/// Kills a process group by way of a member: stopped, the member cannot end by itself, so the number stays the group's.
-fn kill_group(proc: &mut Proc, member: &Stat) -> bool {
-    let (Some(fd), Some(group)) = (identity::open(proc, member.main), identity::pid(member.pgid)) else { return false };
-    if rustix::process::pidfd_send_signal(&fd, Signal::STOP).is_err() {
-        return false;
+/// Signals a process by its own descriptor.
+pub fn signal(proc: &mut Proc, main: Main, signal: Signal) {
+    if let Some(fd) = identity::open(proc, main) {
+        // Gone by now, or not ours to signal: the next survey tells.
+        let _ = rustix::process::pidfd_send_signal(&fd, signal);
     }
+}
+
+/// Stops a process group by way of a stopped member: it cannot end by itself, so the number stays the group's.
+fn stop_group(proc: &mut Proc, member: &Stat) -> bool {
+    let Some(group) = identity::pid(member.pgid) else { return false };
     let stopped = proc
         .stat(member.main.pid)
         .is_some_and(|now| now.main == member.main && now.pgid == member.pgid && matches!(now.state, b'T' | b't'));
-    stopped && rustix::process::kill_process_group(group, Signal::KILL).is_ok()
+    stopped && rustix::process::kill_process_group(group, Signal::STOP).is_ok()
 }
 
 #[cfg(test)]
@@ -271,7 +344,7 @@ mod tests {
 
     fn entry(pid: u32, ppid: u32, group: u32, start_ticks: u64, mark: Option<&str>) -> Entry {
         let main = Main { pid, start_ticks };
-        let stat = Stat { main, ppid, pgid: group, sid: group, state: b'S', threads: 1 };
+        let stat = Stat { main, ppid, pgid: group, sid: group, state: b'S', threads: 1, exiting: false };
         Entry { stat, mark: mark.map(Into::into) }
     }
 
@@ -284,7 +357,7 @@ mod tests {
     }
 
     fn target(reaped_at: Option<u64>) -> Target {
-        Target { mark: "i/a/1.0".into(), main: Some(Main { pid: 10, start_ticks: 100 }), reaped_at }
+        Target { mark: "i/a/1.0".into(), main: Some(Main { pid: 10, start_ticks: 100 }), reaped_at, group: None }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A unit is started (`start.rs`), watched by signals (`watch.rs`, `state.rs`), ended (`end.rs`) and found again
 //! (`adopt.rs`); hooks and probes that are commands run as units too (`command.rs`). `properties.rs` says what a unit is
-//! given, `bus.rs` speaks with systemd. While this daemon is dead, systemd restarts what crashes. Deliberately absent:
+//! given, `bus.rs` speaks with systemd. Child processes of the other adapter are given scopes (`scope.rs`). While this daemon is dead, systemd restarts what crashes. Deliberately absent:
 //! polling, and any decision on what should run.
 
 mod absent;
@@ -14,6 +14,7 @@ mod end;
 mod envfile;
 mod notes;
 mod properties;
+mod scope;
 mod snapshot;
 mod start;
 mod state;
@@ -41,6 +42,7 @@ use snapshot::Marker;
 use tracked::Register;
 
 pub use absent::NoSystemd;
+pub use scope::Scopes;
 
 /// Events of the bus that may wait for us.
 const EVENTS_MAX: usize = 1024;

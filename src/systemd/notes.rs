@@ -13,10 +13,14 @@ const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
 
 /// The notes for a launch on this host.
 pub(super) fn of(launch: &Launch, systemd_version: u32) -> Vec<String> {
-    let controllers = fs::read_to_string(CONTROLLERS).unwrap_or_default();
-    let mut notes = limits(launch, &controllers);
+    let mut notes = of_limits(launch);
     notes.extend(back_off(launch, systemd_version));
     notes
+}
+
+/// Those about limits.
+pub(super) fn of_limits(launch: &Launch) -> Vec<String> {
+    limits(launch, &fs::read_to_string(CONTROLLERS).unwrap_or_default())
 }
 
 fn limits(launch: &Launch, controllers: &str) -> Vec<String> {

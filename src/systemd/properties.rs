@@ -112,6 +112,19 @@ pub(crate) fn of_command(
     finish(list, launch, plan, site)
 }
 
+/// The properties of a scope around a process that is to become an app, and whatever that starts.
+pub(crate) fn of_scope(launch: &Launch, pid: u32) -> Properties {
+    let mut list = List::default();
+    list.put("Description", format!("{} (nbsupervisor)", launch.app));
+    list.put("Slice", SLICE);
+    list.put("PIDs", vec![pid]);
+    // The app may divide its group; systemd leaves alone what is below.
+    list.put("Delegate", true);
+    list.put("CollectMode", "inactive-or-failed");
+    limits(&mut list, launch);
+    list.0
+}
+
 fn plan(launch: &Launch) -> Result<&UnitPlan, Reason> {
     let none = || Reason::new(ReasonCode::BadRecipe, format!("{} is not to run as a unit of systemd", launch.app));
     launch.unit.as_deref().ok_or_else(none)

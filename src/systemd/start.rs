@@ -291,6 +291,6 @@ pub(super) fn permanent(reason: Reason) -> SpawnFailure {
     SpawnFailure { reason, kind: SpawnFailureKind::Permanent }
 }
 
-fn transient(reason: Reason) -> SpawnFailure {
+pub(super) fn transient(reason: Reason) -> SpawnFailure {
     SpawnFailure { reason, kind: SpawnFailureKind::Transient }
 }

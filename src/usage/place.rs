@@ -1,7 +1,7 @@
 //! Finds the control group that is an app's own, if it has one.
 //!
 //! An app's own group is the one whose name says so: `nbs-app-<app>.service` of a systemd unit, the system's or a user's,
-//! or `nbs-proc-<app>.scope` of a scope around a child process. Any other group holds strangers as well (the daemon's own,
+//! or `nbs-proc-<app>:<pid>.scope` of a scope around a child process. Any other group holds strangers as well (the daemon's own,
 //! a login session's), and its figures would be theirs too.
 //!
 //! On a host with both kinds of hierarchy the second kind is mounted somewhere below the first, mostly at
@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use nbs_core::name::AppId;
+use nbs_core::unit::{app_of_unit, is_scope_of};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -61,10 +62,7 @@ fn directory() -> OFlags {
 fn own<'a>(groups: &'a str, app: &AppId) -> Option<&'a str> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let (_, last) = path.rsplit_once('/')?;
-    let is = |front: &str, back: &str| {
-        last.strip_prefix(front).and_then(|rest| rest.strip_suffix(back)).is_some_and(|name| name == app.as_str())
-    };
-    (is("nbs-app-", ".service") || is("nbs-proc-", ".scope")).then_some(path)
+    (app_of_unit(last).as_ref() == Some(app) || is_scope_of(last, app)).then_some(path)
 }
 
 /// The mount of the second hierarchy that shows most of it: the group that it shows, and where.
@@ -116,12 +114,13 @@ mod tests {
         }
         let of_user = "0::/user.slice/user-1000.slice/user@1000.service/x.slice/nbs-app-a-b.service";
         assert!(own(of_user, &app("a-b")).is_some());
-        assert!(own("0::/x.slice/nbs-proc-crm.scope", &app("crm")).is_some());
+        assert!(own("0::/x.slice/nbs-proc-crm:9.scope", &app("crm")).is_some());
         for no in [
             "0::/nbs-app-crm.service/inner",
             "0::/nbs-app-crm.service (deleted)",
             "0::/nbs-app-crm.scope",
-            "0::/nbs-proc-crm.service",
+            "0::/nbs-proc-crm:9.service",
+            "0::/nbs-proc-crm.scope",
             "0::/",
             "",
             "1:name=systemd:/nbs-app-crm.service",

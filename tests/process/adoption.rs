@@ -125,12 +125,13 @@ fn kernel_keeps_status() -> bool {
 #[tokio::test]
 async fn the_status_of_somebody_elses_child_is_known_where_the_kernel_keeps_it() {
     let mut bench = Bench::new();
-    for (seq, script, outcome) in
-        [(1, "sleep 0.3; exit 7", ExitOutcome::Code(7)), (2, "sleep 0.3; kill -KILL $$", ExitOutcome::Signal(9))]
-    {
-        let (mut parent, identity) = foreign(&bench, script);
+    for (seq, end, outcome) in [(1, "exit 7", ExitOutcome::Code(7)), (2, "kill -KILL $$", ExitOutcome::Signal(9))] {
+        let go = bench.dir.path().join(format!("go-{seq}"));
+        let script = format!("while ! test -e '{}'; do sleep 0.01; done; {end}", go.display());
+        let (mut parent, identity) = foreign(&bench, &script);
         let found = bench.processes().adopt(vec![known("a", seq, Some(identity))]).await;
         assert_eq!(found.alive.len(), 1);
+        std::fs::write(&go, "").unwrap();
         let wanted = if kernel_keeps_status() { outcome } else { ExitOutcome::Unknown };
         assert_eq!(bench.exit("a", run(seq)).await.0, wanted);
         parent.kill().unwrap();

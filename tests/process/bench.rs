@@ -53,7 +53,7 @@ impl Bench {
             state_root: dir.path().join("state"),
         };
         let (sender, facts) = mpsc::channel(64);
-        let processes = Some(Processes::new(options.clone(), sender).unwrap());
+        let processes = Some(Processes::new(options.clone(), None, sender).unwrap());
         Self { dir, options, processes, facts, heard: VecDeque::new() }
     }
 
@@ -62,7 +62,7 @@ impl Bench {
         self.processes = None;
         let (sender, facts) = mpsc::channel(64);
         (self.facts, self.heard) = (facts, VecDeque::new());
-        self.processes = Some(Processes::new(self.options.clone(), sender).unwrap());
+        self.processes = Some(Processes::new(self.options.clone(), None, sender).unwrap());
     }
 
     pub fn processes(&self) -> &Processes {

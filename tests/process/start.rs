@@ -215,10 +215,16 @@ async fn a_port_that_somebody_listens_on_is_busy() {
 #[tokio::test]
 async fn a_listening_socket_is_handed_over_as_descriptor_3() {
     let mut bench = Bench::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let script = "readlink /proc/$$/fd/3; echo $LISTEN_FDS $((LISTEN_PID - $$)); exec sleep 60";
-    let launch = Launch { listen: Listen::Fd, address: Some(Address::Port(port)), ..bench.shell("a", script) };
-    let started = bench.start(&launch).await.unwrap();
+    let (port, started) = loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let launch = Launch { listen: Listen::Fd, address: Some(Address::Port(port)), ..bench.shell("a", script) };
+        match bench.start(&launch).await {
+            Ok(started) => break (port, started),
+            // Somebody else was given it meanwhile.
+            Err(failure) => assert_eq!(failure.kind, SpawnFailureKind::PortBusy),
+        }
+    };
     // It listens from the start on, whatever the app does.
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     let log = bench.logged("a", "1 0").await;

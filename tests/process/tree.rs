@@ -54,15 +54,31 @@ async fn a_descendant_without_the_mark_is_killed_with_its_group() {
 async fn processes_that_fork_while_they_are_killed_do_not_escape() {
     let mut bench = Bench::new();
     // Each generation starts the next in a session of its own and ends: never the same process for long.
-    let chain = "f() { sleep 0.002; setsid /bin/sh -c \"$SELF\" & }; f";
+    let chain = "f() { echo >>generations; sleep 0.002; setsid /bin/sh -c \"$SELF\" & }; f";
     let mut launch =
         bench.shell("a", "for i in 1 2 3; do setsid /bin/sh -c \"$SELF\" & done; while :; do sleep 0.001 & wait; done");
     launch.env.insert("SELF".into(), chain.into());
     bench.start(&launch).await.unwrap();
-    eventually(|| (bench.marked("a/").len() > 2).then_some(())).await;
+    let generations = || std::fs::read(launch.state_dir.join("generations")).unwrap_or_default().len();
+    eventually(|| (generations() > 5).then_some(())).await;
+    bench.processes().kill_tree(&app("a"), run(1)).await;
+    bench.tree_gone("a", run(1)).await;
+    let so_far = generations();
+    pause(Duration::from_millis(100), "a process that got away would have started others by then").await;
+    assert_eq!(generations(), so_far, "one got away");
+    assert_eq!(bench.marked("a/"), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn a_descendant_that_hides_session_and_mark_is_killed_with_its_living_parent() {
+    let mut bench = Bench::new();
+    bench.start(&bench.shell("a", "env -i setsid sleep 600 & echo $!; exec sleep 600")).await.unwrap();
+    let log = bench.logged("a", "\n").await;
+    let pid = log.trim().parse().unwrap();
+    let hidden = || std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(b"sleep");
+    eventually(|| hidden().then_some(())).await;
     kill(&mut bench, "a").await;
-    pause(Duration::from_millis(100), "a process that got away would have forked by then").await;
-    assert_eq!(bench.marked("a/"), Vec::<u32>::new(), "one got away");
+    assert_eq!(alive(pid), None);
 }
 
 #[tokio::test]

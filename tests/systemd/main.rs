@@ -53,6 +53,7 @@ mod host;
 mod lifetime;
 mod reasons;
 mod sandbox;
+mod scopes;
 mod scale;
 mod secrets;
 mod service;

@@ -13,6 +13,7 @@ on_each_suite!(
     a_crash_of_a_users_app_is_repaired,
     a_users_app_has_hooks_logs_and_visitors_and_leaves_nothing,
     a_users_apps_outlive_the_login,
+    a_users_child_processes_have_scopes_of_the_users_manager,
 );
 
 /// The user of the root file system.
@@ -47,6 +48,17 @@ restart = { policy = "on-failure", delay = "0s", burst = 1000 }
 "#,
 );
 
+/// A child process that leaves another, which has nothing in common with it any more.
+const CHILD: (&str, &str) = (
+    "child.toml",
+    r#"
+name = "child"
+adapter = "process"
+command = ["/bin/sh", "-c", "(env -i setsid sleep 4242 &); exec sleep infinity"]
+listen = "none"
+"#,
+);
+
 /// A machine on which a user's daemon runs.
 struct Household {
     machine: Machine,
@@ -62,7 +74,7 @@ impl Household {
         // By the machine's own systemd: a logind of 257 takes no order from a process whose control group is out of its sight.
         home.machine.ok(&["systemd-run", "--quiet", "--wait", "--collect", "loginctl", "enable-linger", USER]);
         home.wait_manager();
-        for (file, text) in [SLEEPER, SITE] {
+        for (file, text) in [SLEEPER, SITE, CHILD] {
             home.machine.write_file(&format!("{RECIPES}/{file}"), text);
         }
         home.machine.ok(&["chown", "-R", USER, &format!("{HOME}/.config")]);
@@ -256,4 +268,20 @@ fn a_users_apps_outlive_the_login(suite: Suite) {
     home.wait_daemon(0);
     home.wait_app("steady", "running");
     assert_eq!(home.property(&unit("steady"), "ActiveState"), "active");
+}
+
+fn a_users_child_processes_have_scopes_of_the_users_manager(suite: Suite) {
+    let home = Household::new(suite);
+    home.create("one", "child");
+    let pid = home.app("one")["instances"][0]["pid"].clone();
+    let group = home.machine.read_file(&format!("/proc/{pid}/cgroup"));
+    let wanted =
+        format!("/user@{}.service/nbsupervisor.slice/nbsupervisor-apps.slice/nbs-proc-one:{pid}.scope", home.uid);
+    assert!(group.trim().ends_with(&wanted), "{group}");
+    home.ok(&["systemctl", "--user", "restart", DAEMON]);
+    home.wait_app("one", "running");
+    assert_eq!(home.app("one")["instances"][0]["pid"], pid);
+    home.machine.ok(&["pgrep", "-fx", "sleep 4242"]);
+    home.cli(&["app", "stop", "one"]);
+    home.machine.shell("! pgrep -fx 'sleep 4242'");
 }

@@ -160,7 +160,7 @@ async fn a_process_that_is_moved_into_its_scope_is_found_there() {
     let mut sampler = UsageSampler::new();
     let handle = sampler.handle();
     assert_eq!(sampled(&mut sampler, &handle, "crm", tree.0.id()).await.pressure, None);
-    let scope = slice.group("nbs-proc-crm.scope");
+    let scope = slice.group("nbs-proc-crm:9.scope");
     fs::write(scope.join("cgroup.procs"), tree.0.id().to_string()).unwrap();
     let usage = sampled(&mut sampler, &handle, "crm", tree.0.id()).await;
     assert_eq!(usage.pressure.is_some(), scope.join("cpu.pressure").exists());
