@@ -232,6 +232,7 @@ fn shown(spec: AppSpec, generation: u64, intent: Intent) -> AppView {
         adapter: Adapter::Process,
         address: Some(Address::Port(20001)),
         strip_prefix: false,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: Some("1.2".into()),

@@ -181,6 +181,7 @@ pub fn running(app: &str, address: Address, strip: bool) -> AppView {
         adapter: Adapter::Process,
         address: Some(address),
         strip_prefix: strip,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: None,

@@ -393,6 +393,7 @@ pub fn instance(name: &str, seq: u64, phase: Phase) -> InstanceReport {
         adapter: Adapter::Process,
         address: None,
         strip_prefix: true,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: None,

@@ -91,6 +91,7 @@ fn instance(name: &str) -> InstanceReport {
         adapter: Adapter::Process,
         address: Some(Address::Port(20_001)),
         strip_prefix: true,
+        select: None,
         restarts: 2,
         next_attempt: Some(Wall(9)),
         version: Some("2.2.15".into()),
