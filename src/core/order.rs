@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::id::{Generation, Reign, Run, Seq};
 use crate::launch::Address;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
+use crate::paths::Paths;
 use crate::phase::Phase;
 use crate::reason::Reason;
 use crate::recipe::{Adapter, Listen};
@@ -291,6 +292,8 @@ pub struct RuntimeSummary {
     pub strip_prefix: bool,
     /// What no app may exceed.
     pub max_limits: Limits,
+    /// Paths that the gateway knows besides `/apps/<app>/`.
+    pub paths: Paths,
     /// Narrows app IDs.
     pub app_id_pattern: Option<String>,
     /// Secrets that an app must bring.

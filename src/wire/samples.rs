@@ -15,6 +15,7 @@ use nbs_core::order::{
     Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
     RuntimeSummary, Select, Turn,
 };
+use nbs_core::paths::{AppPath, Paths};
 use nbs_core::phase::Phase;
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::reason::{Reason, ReasonCode};
@@ -269,10 +270,10 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
 
 fn runtime() -> impl Strategy<Value = RuntimeSummary> {
     let listen = select(vec![Listen::None, Listen::Port, Listen::Unix, Listen::Fd]);
-    let texts = (any::<String>(), option::of(any::<String>()), vec(any::<String>(), 0..3));
+    let texts = (any::<String>(), option::of(any::<String>()), vec(any::<String>(), 0..3), paths());
     (app_id(), adapter(), listen, any::<bool>(), limits(), texts, 0..1_000_000_000u64).prop_map(
         |(name, adapter, listen, strip_prefix, max_limits, texts, turn_timeout)| {
-            let (description, app_id_pattern, secrets_needed) = texts;
+            let (description, app_id_pattern, secrets_needed, paths) = texts;
             RuntimeSummary {
                 name: RuntimeName::parse(name.as_str()).unwrap(),
                 description,
@@ -280,12 +281,22 @@ fn runtime() -> impl Strategy<Value = RuntimeSummary> {
                 listen,
                 strip_prefix,
                 max_limits,
+                paths,
                 app_id_pattern,
                 secrets_needed,
                 turn_timeout: Duration::from_micros(turn_timeout),
             }
         },
     )
+}
+
+fn paths() -> impl Strategy<Value = Paths> {
+    let own = (any::<String>(), option::of(any::<String>())).prop_map(|(path, rewrite)| AppPath { path, rewrite });
+    (vec(own, 0..3), vec(any::<String>(), 0..3), vec(any::<String>(), 0..3)).prop_map(|(naming, shared, page)| Paths {
+        naming,
+        shared,
+        page,
+    })
 }
 
 /// Any runtimes of an environment.

@@ -274,6 +274,7 @@ pub fn registration() -> Registration {
         listen: Listen::Port,
         strip_prefix: false,
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: vec![],
         turn_timeout: std::time::Duration::from_secs(60),

@@ -333,6 +333,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         listen: Listen::Port,
         strip_prefix: true,
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: Vec::new(),
         turn_timeout: Duration::from_secs(30),

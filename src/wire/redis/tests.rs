@@ -59,6 +59,7 @@ fn registration() -> Registration {
         listen: Listen::Port,
         strip_prefix: true,
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: Some("crm.*".into()),
         secrets_needed: vec!["KEY".into()],
         turn_timeout: Duration::from_secs(300),
