@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nbs_core::name::RuntimeName;
+use nbs_core::paths::AppPath;
 use nbs_core::quantity::ByteSize;
 use nbs_core::recipe::{Adapter, Check, FailedIf, Listen, Recipe, VersionProbe};
 use nbs_core::restart::RestartWhen;
@@ -75,6 +76,9 @@ stop = { steps = [["SIGTERM", "10s"], ["INT", "5s"]] }
 restart = { policy = "always", delay = "2s", max_delay = "1m", burst = 3, window = "5m", reset_after = "30s" }
 limits = { memory_max = "1G", cpu_quota = "200%", tasks_max = 512 }
 max_limits = { memory_max = 2147483648 }
+paths = ["/v/apps/", { path = "/files/", rewrite = "/files/main/" }]
+shared_paths = ["/assets/", "/global.css"]
+page_paths = ["/api/", "/ws"]
 app_id_pattern = "^[a-z_]+$"
 sandbox = "none"
 "#;
@@ -104,6 +108,12 @@ fn a_full_recipe_means_what_it_says() {
     assert_eq!((recipe.restart.policy, recipe.restart.burst), (RestartWhen::Always, 3));
     assert_eq!(recipe.limits.tasks_max, Some(512));
     assert_eq!(recipe.max_limits.memory_max, Some(ByteSize(2 << 30)));
+    let files = AppPath { path: "/files/".into(), rewrite: Some("/files/main/".into()) };
+    assert_eq!(recipe.paths.naming, [AppPath { path: "/v/apps/".into(), rewrite: None }, files]);
+    assert_eq!(
+        (recipe.paths.shared, recipe.paths.page),
+        (texts(&["/assets/", "/global.css"]), texts(&["/api/", "/ws"]))
+    );
     assert_eq!(recipe.app_id_pattern.as_deref(), Some("^[a-z_]+$"));
 }
 
@@ -123,6 +133,44 @@ fn what_a_recipe_leaves_out_has_its_default() {
     let unquoted = "name = \"s\"\ncommand = [\"/bin/sh\"]\nlisten = \"port\"\n[ready]\nhttp = \"{public_path}x\"\nfailed_if.error.code = \"X\"\n";
     let Check::Http(http) = good(unquoted).ready.check else { panic!() };
     assert_eq!(http.failed_if.unwrap().path, "error.code");
+}
+
+fn texts(all: &[&str]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn paths_are_plain_and_name_apps_in_one_way() {
+    assert_errors(&[
+        ("paths = \"/files/\"", "paths: \"/files/\" is a text, not a list; write [\"/files/\"]"),
+        ("paths = [\"files/\"]", "paths[0]: \"files/\" is not an absolute path; begin it with /"),
+        ("paths = [\"/files\"]", "paths[0]: \"/files\" does not end with /; write \"/files/\""),
+        ("paths = [\"/a//b/\"]", "paths[0]: \"/a//b/\" is not a plain path; write it without empty segments, . and .."),
+        ("paths = [\"/a b/\"]", "paths[0]: \"/a b/\" is not a plain path; write it without %, ?, # and placeholders"),
+        ("paths = [{ rewrite = \"/x/\" }]", "paths[0]: it has no path; write path = \"/files/\""),
+        (
+            "paths = [{ path = \"/files/\", rewrite = \"/files/{app}/\" }]",
+            "paths[0].rewrite: \"/files/{app}/\" is not a plain path; write it without %, ?, # and placeholders",
+        ),
+        ("paths = [\"/files/\", { path = \"/files/\" }]", "paths[1]: \"/files/\" stands here twice; remove one"),
+        (
+            "paths = [\"/api/__app/\"]",
+            "paths[0]: \"/api/__app/\" and /api/__app/ would name apps in two ways; write another path, such as /files/",
+        ),
+        (
+            "paths = [\"/\"]",
+            "paths[0]: \"/\" and /apps/ would name apps in two ways; write another path, such as /files/",
+        ),
+        ("shared_paths = [1]", "shared_paths[0]: 1 is a number, not a text; write \"/assets/\""),
+        (
+            "shared_paths = [\"/\"]",
+            "shared_paths[0]: \"/\" stands for every path, also for those that are no app's; write what pages ask for, such as /assets/",
+        ),
+        (
+            "page_paths = [\"/apps/x/\"]",
+            "page_paths[0]: \"/apps/x/\" names an app by /apps/; write what pages ask for, such as /assets/",
+        ),
+    ]);
 }
 
 /// Each pair is the recipe's lines and the one error that follows from them.

@@ -18,6 +18,7 @@ mod reader;
 mod recipe;
 mod recipe_host;
 mod recipe_part;
+mod recipe_paths;
 mod recipe_probe;
 mod redis_settings;
 mod settings;

@@ -24,7 +24,7 @@ use super::parse;
 use super::problem::{Origin, Problem};
 use super::reader::{Complaint, Given, Notes, Reader};
 use super::value::{Kind, Table, Value, parse_file};
-use super::{recipe_host, recipe_part, recipe_probe, trust};
+use super::{recipe_host, recipe_part, recipe_paths, recipe_probe, trust};
 use nbs_core::nearest::nearest;
 
 /// Bytes of one recipe file. The longest seen was 6 KiB; a bigger one is no recipe.
@@ -201,6 +201,7 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         restart: recipe_part::restart(&mut top),
         limits: limits.value,
         max_limits: max_limits.value,
+        paths: recipe_paths::paths(&mut top),
         app_id_pattern: top.parsed("app_id_pattern", app_id_pattern).map(|given| given.value),
         app_dir: app_dir.map(|given| given.value),
         sandbox: sandbox.as_ref().map(|given| given.value).unwrap_or_default(),

@@ -19,6 +19,8 @@ pub const COOKIE: &str = "nbs_env_";
 /// The cookie of somebody who is signed in to the web console. Browsers send it to every port of a host, so the gateway
 /// must know it: no app may see it.
 pub const CONSOLE_COOKIE: &str = "nbs_console";
+/// The cookie that remembers the app whose page was served last.
+pub const APP_COOKIE: &str = "nbs_app";
 
 /// What a request says about the environment it wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -140,6 +142,17 @@ fn spread<'a>(app: &'a AppView, roads: &impl Roads) -> Option<&'a InstanceView> 
         }
         equals => Some(best[roads.spin() % equals]),
     }
+}
+
+/// Whether an instance serves, as far as this daemon can tell.
+pub fn serves(instance: &InstanceView, roads: &impl Roads) -> bool {
+    rank(instance, roads.road(&instance.environment)).0 < WAITS
+}
+
+/// How far away an instance is that serves: less is better, and it does not depend on what goes on.
+pub(crate) fn distance(instance: &InstanceView, roads: &impl Roads) -> (u8, bool) {
+    let road = roads.road(&instance.environment);
+    (rank(instance, road).0, !matches!(road, Road::Here { .. }))
 }
 
 /// From here on an instance does not serve.

@@ -314,6 +314,7 @@ pub(crate) mod tests {
             adapter: Adapter::Process,
             address: Some(Address::Port(20001)),
             strip_prefix: true,
+            select: None,
             restarts: 0,
             next_attempt: None,
             version: None,

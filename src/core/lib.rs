@@ -2,7 +2,8 @@
 //!
 //! Reading order: names and quantities, then what an app is (`spec`, `recipe`, `launch`), what is asked and answered
 //! (`intent`, `command`, `order`, `observation`), then the brains (`restart`, `instance`, `environment`, `admission`,
-//! `ledger`, `fleet`), then what visitors meet (`route`, `choice`, `gate`) and what readers see (`view`, `explain`).
+//! `ledger`, `fleet`), then what visitors meet (`paths`, `route`, `shared_path`, `choice`,
+//! `gate`) and what readers see (`view`, `explain`).
 //!
 //! Invariant: no async, no clock, no I/O, no serialisation, no log. `now`, random bits and outcomes come in as arguments.
 
@@ -45,8 +46,10 @@ pub mod admission;
 pub mod ledger;
 pub mod fleet;
 
+pub mod paths;
 pub mod route;
 pub mod choice;
+pub mod shared_path;
 pub mod gate;
 pub mod view;
 pub mod explain;

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Apps one entry keeps. 100 × the largest fleet seen in the peers' issue trackers for a single host.
 pub const APPS_MAX: usize = 100_000;
+/// Paths of one kind in one recipe. NocoBase needs four.
+pub const RECIPE_PATHS_MAX: usize = 64;
+/// Bytes of one such path.
+pub const RECIPE_PATH_LEN_MAX: usize = 256;
 /// Operations that may wait or run at once; a further command is answered `queue_full`. 20 clients × 2,000 commands fit.
 pub const OPERATIONS_ACTIVE_MAX: usize = 50_000;
 /// Ended operations kept for readers in memory; older ones are read from the record.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::id::{Generation, Reign, Run, Seq};
 use crate::launch::Address;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
+use crate::paths::Paths;
 use crate::phase::Phase;
 use crate::reason::Reason;
 use crate::recipe::{Adapter, Listen};
@@ -93,6 +94,8 @@ pub struct InstanceReport {
     pub address: Option<Address>,
     /// Whether the gateway takes the prefix off.
     pub strip_prefix: bool,
+    /// How the process at that address is told which of its apps a request is for; none where it is one app's alone.
+    pub select: Option<Select>,
     /// Automatic restarts since the last command.
     pub restarts: u32,
     /// When the next automatic attempt is due.
@@ -107,6 +110,37 @@ pub struct InstanceReport {
     pub notes: Vec<String>,
     /// What somebody asked for on the host itself. It holds until a later order.
     pub local: Option<LocalOverride>,
+}
+
+/// How a process that hosts several apps is told which one a request is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Select {
+    /// The header that carries the app's ID.
+    pub header: String,
+}
+
+impl Select {
+    /// Longest name of a header, in bytes.
+    pub const HEADER_MAX: usize = 64;
+
+    /// Takes the name of a header. What HTTP itself gives a meaning on the way is none.
+    pub fn by_header(name: &str) -> Option<Self> {
+        const TAKEN: &[&str] = &[
+            "connection",
+            "content-length",
+            "expect",
+            "host",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        let fits = (1..=Self::HEADER_MAX).contains(&name.len()) && name.bytes().all(token);
+        let free = !TAKEN.contains(&name.to_ascii_lowercase().as_str());
+        (fits && free).then(|| Self { header: name.into() })
+    }
 }
 
 /// What somebody asked for on a worker's own host, past the entry.
@@ -258,6 +292,8 @@ pub struct RuntimeSummary {
     pub strip_prefix: bool,
     /// What no app may exceed.
     pub max_limits: Limits,
+    /// Paths that the gateway knows besides `/apps/<app>/`.
+    pub paths: Paths,
     /// Narrows app IDs.
     pub app_id_pattern: Option<String>,
     /// Secrets that an app must bring.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::name::RuntimeName;
+use crate::paths::Paths;
 use crate::restart::RestartPolicy;
 use crate::signal::Signal;
 use crate::spec::Limits;
@@ -205,6 +206,8 @@ pub struct Recipe {
     pub limits: Limits,
     /// What no app may exceed.
     pub max_limits: Limits,
+    /// Paths that the gateway knows besides `/apps/<app>/`.
+    pub paths: Paths,
     /// Narrows the app IDs: an anchored regular expression.
     pub app_id_pattern: Option<String>,
     /// Sandbox of its units; the process adapter has none.

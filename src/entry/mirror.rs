@@ -62,9 +62,8 @@ impl Mirror {
                 }
                 changed.insert(name);
             }
-            Mirrored::Environment(view) => {
-                self.view.environments.insert(view.registration.environment.clone(), Arc::new(*view));
-            }
+            // A worker shows itself and nobody else.
+            Mirrored::Environment(view) => self.view.show_environments([*view]),
             Mirrored::Standing(text) => self.view.read_only = Some(text.into()),
         }
     }

@@ -5,6 +5,7 @@
 mod mirror;
 mod outbox;
 mod run;
+mod view;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,9 +16,9 @@ use nbs_core::command::EnvironmentCommand;
 use nbs_core::command::{Command, Denied, Verdict};
 use nbs_core::fleet::{Fleet, Standing};
 use nbs_core::id::OperationId;
-use nbs_core::name::{AppId, EnvironmentName};
+use nbs_core::name::AppId;
 use nbs_core::record::Recovered;
-use nbs_core::view::{AppView, EnvironmentView, EventView, OperationView, QueueView};
+use nbs_core::view::{AppView, OperationView, QueueView};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -25,21 +26,7 @@ use crate::ports::{Clock, News, Outgoing, Record, RecordError, Word};
 
 pub use mirror::mirror;
 pub use run::NewId;
-
-/// A snapshot of everything the entry knows, cheap to take and to keep.
-#[derive(Debug, Clone, Default)]
-pub struct FleetView {
-    /// Every app that is there.
-    pub apps: imbl::OrdMap<AppId, Arc<AppView>>,
-    /// Every environment.
-    pub environments: imbl::OrdMap<EnvironmentName, Arc<EnvironmentView>>,
-    /// Every operation that has not ended, and the newest that have. Older ones are in the record.
-    pub operations: imbl::OrdMap<OperationId, Arc<OperationView>>,
-    /// The newest events, oldest first.
-    pub events: imbl::Vector<Arc<EventView>>,
-    /// Why this daemon takes no commands, if so.
-    pub read_only: Option<Arc<str>>,
-}
+pub use view::FleetView;
 
 /// Why a command got no verdict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -321,9 +321,7 @@ impl Loop {
             }
         }
         if environments || known != self.view.apps.len() {
-            let views = self.fleet.environment_views(now).into_iter();
-            self.view.environments =
-                views.map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
+            self.view.show_environments(self.fleet.environment_views(now));
         }
         let fresh = !events.is_empty();
         self.view.events.extend(events.into_iter().map(Arc::new));

@@ -10,6 +10,9 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use nbs_core::name::AppId;
+use nbs_core::order::Select;
+
 use super::choose::X_APP_ENVIRONMENT;
 use super::hop;
 
@@ -149,6 +152,22 @@ pub fn set_prefix(headers: &mut HeaderMap, prefix: &str) {
     if let Ok(prefix) = HeaderValue::from_str(prefix) {
         append(headers, FORWARDED_PREFIX, &prefix, "");
     }
+}
+
+/// Tells a process with several apps which one is meant, and takes off all by which a client could have told another one.
+/// None: the header cannot be.
+pub fn set_selector(headers: &mut HeaderMap, select: &Select, app: &AppId) -> Option<HeaderName> {
+    let name = HeaderName::try_from(&select.header).ok()?;
+    // Programs behind CGI and its kin do not tell `_` from `-`.
+    let plain = |name: &HeaderName| name.as_str().replace('_', "-");
+    let own = plain(&name);
+    let alike: Vec<HeaderName> =
+        headers.keys().filter(|other| [own.as_str(), X_APP.as_str()].contains(&&*plain(other))).cloned().collect();
+    for other in alike {
+        headers.remove(other);
+    }
+    headers.insert(&name, HeaderValue::from_str(app.as_str()).ok()?);
+    Some(name)
 }
 
 /// Adds a value to what a trusted proxy has said before.

@@ -13,6 +13,7 @@ mod headers;
 mod hold;
 mod hop;
 mod listen;
+mod memory;
 mod outcome;
 mod page;
 mod pool;

@@ -10,15 +10,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, Uri};
 use nbs_core::gate::{Code, Decision, Visitor};
 use nbs_core::name::AppId;
+use nbs_core::route::{How, Receiver};
+use nbs_core::shared_path::Apps;
 use nbs_core::view::{AppView, InstanceView};
 use tokio::time::Instant;
 
+use super::Inner;
 use super::body::{Answer, Upload};
 use super::headers;
 use super::hop;
@@ -60,6 +63,8 @@ pub struct Trip<'a> {
     pub prefix: Option<HeaderValue>,
     /// Whether its head was written for one receiver already.
     pub dressed: bool,
+    /// The header by which that receiver was told the app.
+    pub selector: Option<HeaderName>,
     /// The client's socket, if it asks for an upgrade.
     pub promise: Option<OnUpgrade>,
 }
@@ -81,8 +86,9 @@ impl Trip<'_> {
                 if app.instances.len() > 1 {
                     turn.bear(turn.visit().gateway.ways.load_here());
                 }
-                if self.dress_for_app(&mut request, strip).is_none() {
-                    return Ok(serve::not_found(turn, self.asked.name(), self.asked.html));
+                let gateway = turn.visit().gateway.clone();
+                if let Err(text) = self.dress_for_app(&mut request, &gateway, app, instance, strip) {
+                    return Ok(serve::own(turn, page::refusal(Code::AppNotFound, &text, self.asked.html)));
                 }
                 self.send(turn, To::Here(&app.spec.name, instance, address), request).await
             }
@@ -143,17 +149,39 @@ impl Trip<'_> {
         }
     }
 
-    /// Makes the head the app's: its target without selectors, and its prefix.
-    fn dress_for_app(&mut self, request: &mut Request<Upload>, strip: bool) -> Option<()> {
+    /// Makes the head the app's: its target without selectors, and its prefix. A process with several apps is told which
+    /// one is meant.
+    fn dress_for_app(
+        &mut self,
+        request: &mut Request<Upload>,
+        gateway: &Inner,
+        app: &AppView,
+        instance: &InstanceView,
+        strip: bool,
+    ) -> Result<(), String> {
         let (uri, selection) = (self.asked.uri, &self.asked.selection);
+        let select = instance.report.as_ref().and_then(|report| report.select.as_ref());
+        // Of nearly every request the recipe's paths need not be known.
+        let fleet = (select.is_some() || selection.how == How::RecipePath).then(|| gateway.entry.view());
+        let paths = fleet.as_ref().and_then(|fleet| fleet.paths(&instance.environment, &app.spec.runtime));
+        let to = Receiver { strip, shared: select.is_some(), paths };
+        if selection.strays(to) {
+            return Err(format!("this address names another application than {}", app.spec.name));
+        }
         self.undress(request);
-        if uri.scheme().is_some() || !selection.is_untouched(strip) {
-            *request.uri_mut() = Uri::from(PathAndQuery::try_from(&*selection.target(strip)).ok()?);
+        if uri.scheme().is_some() || !selection.is_untouched(to) {
+            let target = PathAndQuery::try_from(&*selection.target(to));
+            *request.uri_mut() = Uri::from(target.map_err(|_| Code::AppNotFound.sentence(selection.app.as_ref()))?);
         }
         if let Some(prefix) = selection.prefix().filter(|_| strip) {
             headers::set_prefix(request.headers_mut(), prefix);
         }
-        Some(())
+        if let Some(select) = select {
+            // Without its name the process would take the request for anyone's.
+            let name = headers::set_selector(request.headers_mut(), select, &app.spec.name);
+            self.selector = Some(name.ok_or_else(|| format!("{:?} is no name of a header", select.header))?);
+        }
+        Ok(())
     }
 
     /// Makes the head another gateway's: the target as the client wrote it, and a header that names the app.
@@ -183,7 +211,7 @@ impl Trip<'_> {
         }
         request.uri_mut().clone_from(self.asked.uri);
         let headers = request.headers_mut();
-        for name in [headers::FORWARDED_PREFIX, hop::HOP, hop::FROM] {
+        for name in [headers::FORWARDED_PREFIX, hop::HOP, hop::FROM].into_iter().chain(self.selector.take()) {
             headers.remove(name);
         }
         if let Some(prefix) = &self.prefix {

@@ -13,7 +13,8 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use nbs_core::choice::Wish;
 use nbs_core::gate::{self, Code, Decision, Visitor};
-use nbs_core::route::{Head, Route, Selection, route};
+use nbs_core::route::{Head, How, Known, Route, Selection, route};
+use nbs_core::shared_path::{self, Found};
 use nbs_core::view::{AppView, InstanceView};
 use tokio::time::Instant;
 
@@ -24,6 +25,7 @@ use super::guests::{Limits, Stage};
 use super::headers::{self, Peer};
 use super::hold::Ended;
 use super::hop::{self, Came};
+use super::memory;
 use super::page::{self, Waiting};
 use super::pool::Link;
 use super::retry::Trip;
@@ -146,7 +148,7 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The app's name, as it was given.
     pub fn name(&self) -> &str {
-        self.selection.app
+        &self.selection.app
     }
 
     /// Path and query as they came.
@@ -169,8 +171,10 @@ impl Asked<'_> {
     ) -> Decision<'v> {
         let decision = gate::decide(app, &self.wish, &Map { ways: &gateway.ways, fleet }, visitor, held);
         match decision {
-            // Whoever takes no commands wakes nobody: to wait would be in vain.
-            Decision::Hold { wake: true, code } | Decision::Page { wake: true, code } if fleet.read_only.is_some() => {
+            // Whoever takes no commands wakes nobody: to wait would be in vain. And a guess is no reason to wake anybody.
+            Decision::Hold { wake: true, code } | Decision::Page { wake: true, code }
+                if fleet.read_only.is_some() || self.selection.how == How::Guess =>
+            {
                 Decision::Refuse(code)
             }
             decision => decision,
@@ -210,28 +214,65 @@ async fn answer(visit: Arc<Visit>, request: Request<Incoming>) -> Result<Respons
     // The target must outlive the request that is taken apart.
     let uri = request.uri().clone();
     let target = target_of(&uri);
+    let fleet = turn.visit.gateway.entry.view();
+    let html = is_browser(&request);
     match hop::judge(&turn.visit.gateway, &request, target) {
         Ok(Came::Outside) => {}
         Ok(Came::Relayed(app)) => {
-            let selection = Selection::named(app.as_str(), target);
-            return Ok(Box::pin(visit_app(turn, request, &uri, selection, true)).await);
+            let selection = Selection::named(app.as_str(), target, &*fleet);
+            // Who relays has chosen already.
+            let asked = Asked { selection, uri: &uri, wish: Wish::default(), relayed: true, html };
+            return Ok(Box::pin(visit_app(turn, request, asked, fleet)).await);
         }
         Ok(Came::Ping) => {
             let pong = hop::pong(&turn.visit.gateway, &request);
             return Ok(own(turn, pong));
         }
-        Err((code, text)) => return Ok(own(turn, page::refusal(code, &text, is_browser(&request)))),
+        Err((code, text)) => return Ok(own(turn, page::refusal(code, &text, html))),
     }
     let x_app = headers::x_app(request.headers()).map(str::to_owned);
-    let html = || is_browser(&request);
-    match route(&Head { target, host: None, x_app: x_app.as_deref() }) {
-        Route::App(selection) => Ok(visit_app(turn, request, &uri, selection, false).await),
-        Route::Redirect { app, location } => {
-            let known = turn.visit.gateway.entry.view().apps.contains_key(app);
-            if known { Ok(own(turn, page::redirect(&location))) } else { Ok(not_found(turn, app, html())) }
+    match route(&Head { target, host: None, x_app: x_app.as_deref() }, &*fleet) {
+        Route::App(selection) => {
+            let app = fleet.app(&selection.app);
+            let (wish, cookie) = choose::wish(request.headers(), target, app);
+            let asked = Asked { selection, uri: &uri, wish, relayed: false, html };
+            let page = memory::page(&request, &asked, &fleet);
+            let mut response = visit_app(turn, request, asked, fleet).await;
+            let page = page.filter(|_| memory::is_page(&response));
+            for cookie in cookie.into_iter().chain(page) {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            Ok(response)
         }
-        Route::Nowhere => Ok(not_found(turn, "", html())),
+        Route::Redirect { app, location } => {
+            let known = fleet.apps.contains_key(app);
+            if known { Ok(own(turn, page::redirect(&location))) } else { Ok(not_found(turn, app, html)) }
+        }
+        Route::Nowhere => Ok(Box::pin(guess(turn, request, &uri, fleet)).await),
     }
+}
+
+/// A request that names no app: it may belong to a page of one.
+async fn guess(turn: Turn, request: Request<Incoming>, uri: &Uri, fleet: Arc<FleetView>) -> Response<Answer> {
+    let (html, target) = (is_browser(&request), target_of(uri));
+    let roads = Map { ways: &turn.visit.gateway.ways, fleet: &fleet };
+    let wish = |app: &AppView| choose::wish(request.headers(), target, Some(app)).0;
+    let blind = memory::blind(&request, uri.path());
+    let (app, wish) = match shared_path::find(&blind, &*fleet, &roads, wish) {
+        None => return not_found(turn, "", html),
+        Some(Found::App(app)) => (app, wish(app)),
+        Some(Found::Instance(app, instance)) => {
+            (app, Wish { named: Some(instance.environment.to_string()), remembered: None })
+        }
+    };
+    let selection = Selection::guessed(&app.spec.name, target);
+    let asked = Asked { selection, uri, wish, relayed: false, html };
+    let is_contested = shared_path::is_contested(uri.path(), &*fleet);
+    let mut response = visit_app(turn, request, asked, fleet).await;
+    if is_contested {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("Referer, Cookie"));
+    }
+    response
 }
 
 /// There is no such app.
@@ -243,19 +284,13 @@ pub fn not_found(turn: Turn, app: &str, html: bool) -> Response<Answer> {
 async fn visit_app(
     turn: Turn,
     request: Request<Incoming>,
-    uri: &Uri,
-    selection: Selection<'_>,
-    relayed: bool,
+    asked: Asked<'_>,
+    fleet: Arc<FleetView>,
 ) -> Response<Answer> {
-    let fleet = turn.visit.gateway.entry.view();
-    let app = fleet.apps.get(selection.app).map(Arc::as_ref);
-    // Who relays has chosen already.
-    let (wish, cookie) =
-        if relayed { Default::default() } else { choose::wish(request.headers(), target_of(uri), app) };
-    let asked = Asked { selection, uri, wish, relayed, html: is_browser(&request) };
+    let app = fleet.app(&asked.selection.app);
     // The way of nearly every request, taken before anything is asked that matters only to the others.
     let decision = asked.decide_in(&turn.visit.gateway, &fleet, app, Visitor::Client, 0);
-    let mut response = match (decision, app) {
+    match (decision, app) {
         (Decision::Proceed { .. } | Decision::Relay { .. }, Some(app)) => {
             proceed(turn, request, &asked, app, decision).await
         }
@@ -263,11 +298,7 @@ async fn visit_app(
             drop(fleet);
             Box::pin(wait(turn, request, &asked)).await
         }
-    };
-    if let Some(cookie) = cookie {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    response
 }
 
 /// A request for an app that does not serve now.
@@ -370,7 +401,7 @@ async fn proceed(
     let protocol = headers::strip_hop_by_hop(&mut parts.headers);
     let promise = promise.filter(|_| protocol.is_some());
     headers::to_app(&mut parts.headers, asked.uri, &visit.peer, asked.relayed, || visit.request_id());
-    choose::strip_cookies(&mut parts.headers);
+    memory::strip_cookies(&mut parts.headers);
     let prefix = parts.headers.get(headers::FORWARDED_PREFIX).cloned();
     let upload = Upload::new(incoming, &visit.limits, visit.gateway.options.response_timeout);
     let mut request = Request::from_parts(parts, upload);
@@ -379,7 +410,7 @@ async fn proceed(
     {
         headers::set_upgrade(request.headers_mut(), protocol);
     }
-    let mut trip = Trip { app: &app.spec.name, asked, prefix, dressed: false, promise };
+    let mut trip = Trip { app: &app.spec.name, asked, prefix, dressed: false, selector: None, promise };
     match trip.go(turn, app, decision, request).await {
         Ok(answer) => answer,
         Err(missed) => Box::pin(trip.retry(missed)).await,

@@ -9,11 +9,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use nbs_core::name::{AppId, EnvironmentName};
+use nbs_core::phase::Status;
+use nbs_core::view::AppView;
 use tokio::io::AsyncWrite;
 
 use super::body::{Answer, Upload};
@@ -33,7 +37,12 @@ pub struct Granted {
     early: Bytes,
     client: OnUpgrade,
     load: Option<Load>,
+    guest_of: Option<Lodger>,
 }
+
+/// An app of a process with several, and the environment. The process does not end with the app, and what still comes
+/// for it would wake it.
+type Lodger = Box<(AppId, EnvironmentName)>;
 
 /// Asks the app for an upgrade over a connection of its own. A 101 makes the client's connection a tunnel as soon as the
 /// client has it; any other answer is passed on.
@@ -47,6 +56,12 @@ pub async fn switch(
     client: &mut Option<OnUpgrade>,
 ) -> Result<Response<Answer>, Box<Missed>> {
     let target = std::sync::Arc::new(Target::of(to));
+    let guest_of = match to {
+        To::Here(app, instance, _) if instance.report.as_ref().is_some_and(|report| report.select.is_some()) => {
+            Some(Box::new((app.clone(), instance.environment.clone())))
+        }
+        _ => None,
+    };
     let missed = |failure, turn, target| {
         Err(Box::new(Missed { failure, turn, target, again: None, written: true, kept: false }))
     };
@@ -79,7 +94,7 @@ pub async fn switch(
     };
     if let Some(client) = client.take() {
         let load = turn.unload();
-        turn.visit().grant(Granted { app: socket, early, client, load });
+        turn.visit().grant(Granted { app: socket, early, client, load, guest_of });
     }
     Ok(Response::from_parts(parts, Answer::Own(None, turn)))
 }
@@ -102,12 +117,30 @@ pub async fn tunnel(granted: Granted, mut guest: Guest, gateway: std::sync::Arc<
     };
     let counters = &gateway.counters;
     counters.tunnels.fetch_add(1, Relaxed);
-    poll_fn(|cx| match guest.stage(cx) {
+    let carried = poll_fn(|cx| match guest.stage(cx) {
         Stage::Cut => Poll::Ready(()),
         _ => tunnel.poll(cx),
-    })
-    .await;
+    });
+    match &granted.guest_of {
+        None => carried.await,
+        Some(lodger) => tokio::select! {
+            () = carried => {}
+            () = Box::pin(has_ended(&gateway, lodger)) => {}
+        },
+    }
     counters.tunnels.fetch_sub(1, Relaxed);
+}
+
+/// Waits until an app is stopped, or is gone.
+async fn has_ended(gateway: &Inner, lodger: &Lodger) {
+    let (app, environment) = &**lodger;
+    let has_ended = |view: Option<&AppView>| {
+        let instance =
+            view.and_then(|view| view.instances.iter().find(|instance| instance.environment == *environment));
+        let ends = [Status::Stopping, Status::Stopped, Status::Error, Status::NotFound];
+        instance.is_none_or(|instance| ends.contains(&instance.status))
+    };
+    while !has_ended(gateway.entry.wait_app(app, LOOK, has_ended).await.as_deref()) {}
 }
 
 struct Tunnel {
@@ -136,6 +169,8 @@ struct Direction {
     closed: bool,
 }
 
+/// How long nothing may be heard of an app before it is looked at again.
+const LOOK: Duration = Duration::from_secs(600);
 /// Pieces carried before others get their turn.
 const TURN: usize = 16;
 /// Bytes carried at once.

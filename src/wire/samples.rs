@@ -13,8 +13,9 @@ use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::observation::Identity;
 use nbs_core::order::{
     Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
-    RuntimeSummary, Turn,
+    RuntimeSummary, Select, Turn,
 };
+use nbs_core::paths::{AppPath, Paths};
 use nbs_core::phase::Phase;
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::reason::{Reason, ReasonCode};
@@ -269,10 +270,10 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
 
 fn runtime() -> impl Strategy<Value = RuntimeSummary> {
     let listen = select(vec![Listen::None, Listen::Port, Listen::Unix, Listen::Fd]);
-    let texts = (any::<String>(), option::of(any::<String>()), vec(any::<String>(), 0..3));
+    let texts = (any::<String>(), option::of(any::<String>()), vec(any::<String>(), 0..3), paths());
     (app_id(), adapter(), listen, any::<bool>(), limits(), texts, 0..1_000_000_000u64).prop_map(
         |(name, adapter, listen, strip_prefix, max_limits, texts, turn_timeout)| {
-            let (description, app_id_pattern, secrets_needed) = texts;
+            let (description, app_id_pattern, secrets_needed, paths) = texts;
             RuntimeSummary {
                 name: RuntimeName::parse(name.as_str()).unwrap(),
                 description,
@@ -280,12 +281,22 @@ fn runtime() -> impl Strategy<Value = RuntimeSummary> {
                 listen,
                 strip_prefix,
                 max_limits,
+                paths,
                 app_id_pattern,
                 secrets_needed,
                 turn_timeout: Duration::from_micros(turn_timeout),
             }
         },
     )
+}
+
+fn paths() -> impl Strategy<Value = Paths> {
+    let own = (any::<String>(), option::of(any::<String>())).prop_map(|(path, rewrite)| AppPath { path, rewrite });
+    (vec(own, 0..3), vec(any::<String>(), 0..3), vec(any::<String>(), 0..3)).prop_map(|(naming, shared, page)| Paths {
+        naming,
+        shared,
+        page,
+    })
 }
 
 /// Any runtimes of an environment.
@@ -358,12 +369,13 @@ pub fn order() -> impl Strategy<Value = Order> {
 pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
     let port = any::<u16>().prop_map(Address::Port);
     let unix = "[ -~]{1,40}".prop_map(|path| Address::Unix(path.into()));
-    let place = (adapter(), option::of(prop_oneof![port, unix]), option::of(any::<u32>()), option::of(local()));
+    let header = option::of("x-[a-z]{1,20}".prop_map(|header| Select { header }));
+    let place = (adapter(), option::of(prop_oneof![port, unix]), header, option::of(any::<u32>()), option::of(local()));
     let texts = (any::<[Option<String>; 2]>(), vec(any::<String>(), 0..3), vec(any::<String>(), 0..3));
     let state = (select(Phase::ALL), option::of(reason()), any::<[bool; 2]>());
     let numbers = (any::<[u64; 4]>(), any::<[u32; 2]>(), option::of(any::<u64>()));
     (app_id(), place, texts, state, numbers).prop_map(|(app, place, texts, state, numbers)| {
-        let (adapter, address, pid, local) = place;
+        let (adapter, address, select, pid, local) = place;
         let ([version, progress], last_log, notes) = texts;
         let (phase, reason, [in_turn, strip_prefix]) = state;
         let ([intent_seq, run, generation, since], [attempt, restarts], next_attempt) = numbers;
@@ -380,6 +392,7 @@ pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
             adapter,
             address,
             strip_prefix,
+            select,
             restarts,
             next_attempt: next_attempt.map(Wall),
             version,

@@ -145,6 +145,7 @@ fn answer(order: &Order) -> Report {
         adapter: Adapter::Systemd,
         address: running.then_some(Address::Port(20001)),
         strip_prefix: false,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: running.then(|| "1.2".into()),

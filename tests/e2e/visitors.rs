@@ -49,18 +49,22 @@ impl Seen {
 
 /// One visit: `200`, or what was answered instead.
 fn get(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
-    write!(stream, "GET /apps/site/hello.txt HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    let text = String::from_utf8_lossy(&answer);
+    let (read, text) = ask(address, "/apps/site/hello.txt");
     match text.strip_prefix("HTTP/1.1 200 ") {
         Some(rest) if rest.ends_with("first light\n") => "200".into(),
         // The app died between the head of its answer and the end: nobody can take back what was sent.
         Some(_) => "broken off".into(),
         None => format!("{read:?} {text}"),
     }
+}
+
+fn ask(address: &str, target: &str) -> (std::io::Result<usize>, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    (read, String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// A daemon with one app.
@@ -124,4 +128,27 @@ fn a_restart_holds_visitors_and_fails_none() {
     let broken_off = lines.get("broken off").copied().unwrap_or(0);
     assert!(broken_off <= ROUNDS * VISITORS, "one answer per visitor and restart at most: {lines:?}");
     assert!(lines.keys().all(|line| line == "200" || line == "broken off"), "{lines:?}\n{}", daemon.log());
+}
+
+#[test]
+fn the_paths_of_a_recipe_are_known_to_the_gateway() {
+    let paths = "shared_paths = [\"/assets/\"]\npaths = [{ path = \"/files/\", rewrite = \"/assets/\" }]\n";
+    let recipe = format!("{paths}{}", WEB.1);
+    let daemon = Daemon::start(&[(WEB.0, &recipe)]);
+    daemon.cli_ok(&["app", "create", "site", "--runtime", "web", "--start-mode", "manual"]);
+    daemon.cli_ok(&["app", "start", "site"]);
+    let assets = daemon.dir().join("state/apps/site/assets");
+    fs::create_dir(&assets).unwrap();
+    fs::write(assets.join("hello.txt"), "first light\n").unwrap();
+    let get = |target| ask(&daemon.gateway(), target).1;
+    for target in ["/assets/hello.txt", "/files/site/hello.txt", "/apps/site/assets/hello.txt"] {
+        let answer = get(target);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("first light\n"), "{target}: {answer}");
+    }
+    for target in ["/files/other/hello.txt", "/hello.txt"] {
+        assert!(get(target).contains("APP_NOT_FOUND"), "{target}");
+    }
+    daemon.cli_ok(&["app", "stop", "site"]);
+    assert!(get("/files/site/hello.txt").contains("APP_STOPPED"));
+    assert!(get("/assets/hello.txt").contains("APP_NOT_FOUND"), "nobody has it");
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use nbs_core::intent::Intent;
 use nbs_core::launch::Address;
-use nbs_core::name::EnvironmentName;
-use nbs_core::order::Registration;
+use nbs_core::name::{EnvironmentName, RuntimeName};
+use nbs_core::order::{Registration, RuntimeSummary};
+use nbs_core::paths::Paths;
 use nbs_core::phase::Status;
-use nbs_core::spec::ProxyChoice;
+use nbs_core::recipe::{Adapter, Listen};
+use nbs_core::spec::{Limits, ProxyChoice};
 use nbs_core::time::{Mono, Wall};
 use nbs_core::view::{AppView, EnvironmentView, Presence};
 use nbsupervisor::clock::SystemClock;
@@ -61,6 +63,25 @@ pub fn at(name: &str, url: String, is_local: bool) -> EnvironmentView {
         proxy: None,
         instances: 1,
     }
+}
+
+/// The same with a recipe.
+pub fn with_recipe(mut view: EnvironmentView, runtime: &str, paths: Paths) -> EnvironmentView {
+    let name = RuntimeName::parse(runtime).unwrap();
+    let summary = RuntimeSummary {
+        name: name.clone(),
+        description: String::new(),
+        adapter: Adapter::Process,
+        listen: Listen::Port,
+        strip_prefix: false,
+        max_limits: Limits::default(),
+        paths,
+        app_id_pattern: None,
+        secrets_needed: Vec::new(),
+        turn_timeout: Duration::from_secs(1),
+    };
+    Arc::make_mut(&mut view.registration).runtimes.insert(name, summary);
+    view
 }
 
 pub struct Fleet {

@@ -1,5 +1,6 @@
 //! Requests that pass two gateways.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -9,6 +10,7 @@ use nbs_core::intent::Intent;
 use nbs_core::launch::Address;
 use nbs_core::phase::Status;
 use nbs_core::spec::ProxyChoice;
+use nbs_core::view::AppView;
 use nbsupervisor::entry::Request as Asked;
 use nbsupervisor::gateway::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -319,4 +321,74 @@ async fn what_was_written_to_a_gateway_that_breaks_off_is_repeated_only_if_that_
     let answer = tokio::time::timeout(PATIENCE, named).await.expect("it is tried again");
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("\"UPSTREAM_CONNECT\""), "{answer}");
     assert!(fleet.entry.ask(&post("")).await.contains("x-served-by: env_b"));
+}
+
+/// Asks for an upgrade; the head of the answer.
+async fn knock(house: &House, headers: &str) -> String {
+    let mut client = house.connect().await;
+    let ask =
+        format!("GET /ws?__appName=crm HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: chat\r\n{headers}\r\n");
+    client.write_all(ask.as_bytes()).await.unwrap();
+    read_until(&mut client, "\r\n\r\n").await
+}
+
+#[tokio::test]
+async fn a_websocket_goes_to_an_environment_that_is_there_and_returns_to_one_that_is_back() {
+    let fleet = Fleet::open().await;
+    let (a, b) = (fleet.worker("env_a", 0).await, fleet.worker("env_b", 0).await);
+    let address = app(echo).await;
+    a.show(vec![there("env_a", address.clone())]);
+    b.show(vec![there("env_b", address.clone())]);
+    let environments = vec![at("env_a", url(&a), false), at("env_b", url(&b), false)];
+    fleet.entry.show_in(vec![wide("crm", ProxyChoice::Spread, BOTH)], environments);
+    let port = a.port;
+    a.shutdown.cancel();
+    a.task.await.unwrap();
+    for _ in 0..4 {
+        assert!(knock(&fleet.entry, "").await.starts_with("HTTP/1.1 101"), "nobody notices");
+    }
+    let named = "X-App-Environment: env_a\r\n";
+    let rests = knock(&fleet.entry, named).await;
+    assert!(rests.starts_with("HTTP/1.1 503") && rests.contains("retry-after: "), "{rests}");
+    let a = fleet.worker("env_a", port).await;
+    a.show(vec![there("env_a", address)]);
+    let back = async {
+        while !knock(&fleet.entry, named).await.starts_with("HTTP/1.1 101") {
+            crate::pause::pause(Duration::from_millis(50), "it rests").await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, back).await.expect("it returns");
+}
+
+#[tokio::test]
+async fn an_apps_own_progress_is_shown_from_its_worker() {
+    let fleet = Fleet::open().await;
+    let worker = fleet.worker("env_a", 0).await;
+    let loads = |status, words: &str| {
+        let mut view = there("env_a", Address::Port(1));
+        (view.status, view.instances[0].status) = (status, status);
+        let report = Arc::make_mut(view.instances[0].report.as_mut().unwrap());
+        report.progress = Some(words.into());
+        view
+    };
+    let short = |mut view: AppView| {
+        let mut spec = (*view.spec).clone();
+        spec.proxy.hold_timeout = Some(Duration::from_millis(100));
+        view.spec = spec.into();
+        view
+    };
+    let environments = || vec![at("env_a", url(&worker), false)];
+    // The entry knows that it starts, and how far it is.
+    let starting = loads(Status::Initializing, "load plugin [<x>], 12/77");
+    fleet.entry.show_in(vec![short(starting)], environments());
+    let page = fleet.entry.get("/apps/crm/", "Accept: text/html\r\n").await;
+    assert!(page.starts_with("HTTP/1.1 503") && page.contains("<p>load plugin [&lt;x&gt;], 12/77</p>"), "{page}");
+    let body = fleet.entry.get("/apps/crm/", "").await;
+    assert!(body.contains("application crm is initializing: load plugin [<x>], 12/77\""), "{body}");
+    // The entry thinks that it runs, and its worker knows better: what that one says passes as it is.
+    worker.show(vec![short(loads(Status::Initializing, "load plugin [y], 13/77"))]);
+    fleet.entry.show_in(vec![loads(Status::Running, "")], environments());
+    let body = fleet.entry.get("/apps/crm/", "").await;
+    assert!(body.starts_with("HTTP/1.1 503") && body.contains("retry-after: "), "{body}");
+    assert!(body.contains("application crm is initializing: load plugin [y], 13/77\""), "{body}");
 }

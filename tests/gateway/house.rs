@@ -106,12 +106,12 @@ impl House {
     }
 
     pub fn show_in(&self, apps: Vec<AppView>, environments: Vec<EnvironmentView>) {
-        let environments =
-            environments.into_iter().map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
         let read_only = self.read_only.then(|| "another daemon decides".into());
         let names: Vec<_> = apps.iter().map(|app| app.spec.name.clone()).collect();
         let apps = apps.into_iter().map(|app| (app.spec.name.clone(), Arc::new(app))).collect();
-        self.desk.publish(FleetView { apps, environments, read_only, ..FleetView::default() }, &names, &[], false);
+        let mut view = FleetView { apps, read_only, ..FleetView::default() };
+        view.show_environments(environments);
+        self.desk.publish(view, &names, &[], false);
     }
 
     pub async fn connect(&self) -> TcpStream {
@@ -181,6 +181,7 @@ pub fn running(app: &str, address: Address, strip: bool) -> AppView {
         adapter: Adapter::Process,
         address: Some(address),
         strip_prefix: strip,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: None,

@@ -10,7 +10,9 @@ mod hops;
 mod house;
 mod limits;
 mod reach;
+mod pages;
 mod retry;
+mod shared;
 mod tunnel;
 #[path = "../support/pause.rs"]
 mod pause;

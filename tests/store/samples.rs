@@ -130,6 +130,7 @@ pub fn environment(name: &str) -> EnvironmentRow {
         listen: Listen::Port,
         strip_prefix: true,
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: vec!["KEY".into()],
         turn_timeout: Duration::from_secs(300),

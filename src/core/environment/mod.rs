@@ -429,6 +429,7 @@ fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
         listen: recipe.listen,
         strip_prefix: recipe.strip_prefix,
         max_limits: recipe.max_limits,
+        paths: recipe.paths.clone(),
         app_id_pattern: recipe.app_id_pattern.clone(),
         secrets_needed: recipe.secrets_needed(),
         turn_timeout: recipe.turn_timeout(),

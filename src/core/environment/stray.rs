@@ -75,6 +75,7 @@ impl Environment {
             adapter: life.adapter,
             address: life.port.map(Address::Port),
             strip_prefix: true,
+            select: None,
             restarts: life.run.attempt,
             next_attempt: None,
             version: None,

@@ -34,6 +34,7 @@ fn report(phase: Phase) -> InstanceReport {
         adapter: Adapter::Process,
         address: None,
         strip_prefix: false,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: None,

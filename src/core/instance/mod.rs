@@ -358,6 +358,7 @@ impl Instance {
             adapter: row.adapter,
             address,
             strip_prefix: self.recipe.as_ref().is_none_or(|recipe| recipe.strip_prefix),
+            select: None,
             restarts: row.restarts,
             next_attempt: self.next_attempt,
             version: self.version.clone(),

@@ -106,6 +106,7 @@ pub(super) fn recipe(random: &mut Random) -> Recipe {
         restart: RestartPolicy { delay: Duration::from_millis(random.below(3) * 500), burst: 8, ..Default::default() },
         limits: Limits::default(),
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),

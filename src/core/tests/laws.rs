@@ -75,6 +75,7 @@ fn recipe() -> Recipe {
         restart: RestartPolicy::default(),
         limits: Limits::default(),
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),

@@ -234,6 +234,7 @@ mod tests {
             adapter: Adapter::Process,
             address: Some(Address::Port(20001)),
             strip_prefix: false,
+            select: None,
             restarts: 1,
             next_attempt: None,
             version: Some("2.2.15".into()),

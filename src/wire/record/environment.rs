@@ -6,6 +6,7 @@ use std::time::Duration;
 use nbs_core::id::{EntryId, Epoch, Reign};
 use nbs_core::name::{EnvironmentName, RuntimeName};
 use nbs_core::order::{Capacity, Registration, RuntimeSummary};
+use nbs_core::paths::{AppPath, Paths};
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::recipe::{Adapter, Listen};
 use nbs_core::record::EnvironmentRow;
@@ -71,11 +72,47 @@ pub(crate) struct RuntimeShape {
     tasks_max: Option<u64>,
     #[serde(default)]
     io_weight: Option<u32>,
+    /// Words of workers that know of no paths have none.
+    #[serde(default, skip_serializing_if = "PathsShape::is_empty")]
+    paths: PathsShape,
     #[serde(default)]
     app_id_pattern: Option<String>,
     #[serde(default)]
     secrets_needed: Vec<String>,
     turn_timeout_us: u64,
+}
+
+/// The paths that a recipe adds.
+#[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct PathsShape {
+    naming: Vec<AppPathShape>,
+    shared: Vec<String>,
+    page: Vec<String>,
+}
+
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct AppPathShape {
+    path: String,
+    #[serde(default)]
+    rewrite: Option<String>,
+}
+
+impl PathsShape {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(paths: &Paths) -> Self {
+        let shape = |own: &AppPath| AppPathShape { path: own.path.clone(), rewrite: own.rewrite.clone() };
+        let naming = paths.naming.iter().map(shape).collect();
+        Self { naming, shared: paths.shared.clone(), page: paths.page.clone() }
+    }
+
+    fn into_paths(self) -> Paths {
+        let own = |shape: AppPathShape| AppPath { path: shape.path, rewrite: shape.rewrite };
+        Paths { naming: self.naming.into_iter().map(own).collect(), shared: self.shared, page: self.page }
+    }
 }
 
 impl RuntimeShape {
@@ -91,6 +128,7 @@ impl RuntimeShape {
             cpu_quota: limits.cpu_quota.map(|quota| quota.0),
             tasks_max: limits.tasks_max,
             io_weight: limits.io_weight,
+            paths: PathsShape::of(&summary.paths),
             app_id_pattern: summary.app_id_pattern.clone(),
             secrets_needed: summary.secrets_needed.clone(),
             turn_timeout_us: u64::try_from(summary.turn_timeout.as_micros()).unwrap_or(u64::MAX),
@@ -112,6 +150,7 @@ impl RuntimeShape {
                 tasks_max: self.tasks_max,
                 io_weight: self.io_weight,
             },
+            paths: self.paths.into_paths(),
             app_id_pattern: self.app_id_pattern,
             secrets_needed: self.secrets_needed,
             turn_timeout: Duration::from_micros(self.turn_timeout_us),

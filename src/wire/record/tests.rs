@@ -7,6 +7,7 @@ use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Seq};
 use nbs_core::intent::Intent;
 use nbs_core::name::{EnvironmentName, RuntimeName};
 use nbs_core::order::{Capacity, LocalAction, LocalOverride, Registration, RuntimeSummary};
+use nbs_core::paths::{AppPath, Paths};
 use nbs_core::recipe::{Adapter, Listen};
 use nbs_core::record::{AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, OperationRow, PlacementRow};
 use nbs_core::spec::Limits;
@@ -186,6 +187,7 @@ fn written() -> Vec<(&'static str, String)> {
         listen: Listen::Port,
         strip_prefix: true,
         max_limits: Limits::default(),
+        paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: vec!["KEY".into()],
         turn_timeout: Duration::from_secs(300),
@@ -221,4 +223,19 @@ fn written() -> Vec<(&'static str, String)> {
 fn each_kind_of_row_is_written_as_it_always_was() {
     let found: String = written().iter().map(|(kind, text)| format!("{kind}: {text}\n")).collect();
     assert!(found == include_str!("tests/golden.txt"), "{found}");
+}
+
+#[test]
+fn a_recipe_from_before_there_were_paths_has_none() {
+    let golden = include_str!("tests/golden.txt");
+    let old = golden.lines().find_map(|line| line.strip_prefix("environment: ")).unwrap();
+    let paths = |text: &str| {
+        let row = read_environment(text).unwrap();
+        row.registration.runtimes.into_values().next().unwrap().paths
+    };
+    assert_eq!(paths(old), Paths::default());
+    let told = r#""paths":{"naming":[{"path":"/files/"}],"shared":["/assets/"]},"turn_timeout_us""#;
+    let new = old.replacen("\"turn_timeout_us\"", told, 1);
+    let files = AppPath { path: "/files/".into(), rewrite: None };
+    assert_eq!(paths(&new), Paths { naming: vec![files], shared: vec!["/assets/".into()], page: Vec::new() });
 }

@@ -1,7 +1,10 @@
 //! How much of a message is believed at most. Each bound is far above what is honest, and what is above it is refused.
 
-use nbs_core::limits::{LAST_LOG_LINE_MAX, LAST_LOG_LINES, PLACEMENTS_MAX, SPEC_ENTRIES_MAX};
+use nbs_core::limits::{
+    LAST_LOG_LINE_MAX, LAST_LOG_LINES, PLACEMENTS_MAX, RECIPE_PATH_LEN_MAX, RECIPE_PATHS_MAX, SPEC_ENTRIES_MAX,
+};
 use nbs_core::order::{InstanceReport, LocalOverride, Registration, RuntimeSummary};
+use nbs_core::paths::Paths;
 use nbs_core::reason::Reason;
 use nbs_core::spec::AppSpec;
 
@@ -89,10 +92,21 @@ pub(super) fn runtimes<'a>(all: impl ExactSizeIterator<Item = &'a RuntimeSummary
     for summary in all {
         text("description", &summary.description, TEXT_MAX)?;
         some("app_id_pattern", summary.app_id_pattern.as_deref(), TEXT_MAX)?;
+        paths(&summary.paths)?;
         entries("secrets_needed", summary.secrets_needed.len(), SPEC_ENTRIES_MAX)?;
         summary.secrets_needed.iter().try_for_each(|name| text("secrets_needed", name, SHORT_MAX))?;
     }
     Ok(())
+}
+
+fn paths(paths: &Paths) -> Result<(), RowError> {
+    let naming = paths.naming.iter().flat_map(|own| [Some(&own.path), own.rewrite.as_ref()]).flatten();
+    for (field, count) in
+        [("paths", paths.naming.len()), ("shared_paths", paths.shared.len()), ("page_paths", paths.page.len())]
+    {
+        entries(field, count, RECIPE_PATHS_MAX)?;
+    }
+    naming.chain(&paths.shared).chain(&paths.page).try_for_each(|path| text("paths", path, RECIPE_PATH_LEN_MAX))
 }
 
 pub(super) fn clip_registration(registration: &mut Registration) {

@@ -3,7 +3,7 @@
 use nbs_core::id::{Generation, Run, Seq};
 use nbs_core::launch::Address;
 use nbs_core::name::AppId;
-use nbs_core::order::InstanceReport;
+use nbs_core::order::{InstanceReport, Select};
 use nbs_core::phase::Phase;
 use nbs_core::recipe::Adapter;
 use nbs_core::time::Wall;
@@ -26,6 +26,8 @@ pub(super) struct InstanceShape {
     adapter: String,
     address: Option<AddressShape>,
     strip_prefix: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    select: Option<SelectShape>,
     restarts: u32,
     next_attempt: Option<u64>,
     version: Option<String>,
@@ -36,6 +38,11 @@ pub(super) struct InstanceShape {
     notes: Vec<String>,
     #[serde(default)]
     local: Option<LocalShape>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SelectShape {
+    header: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +75,7 @@ impl InstanceShape {
             adapter: report.adapter.as_str().into(),
             address,
             strip_prefix: report.strip_prefix,
+            select: report.select.map(|select| SelectShape { header: select.header }),
             restarts: report.restarts,
             next_attempt: report.next_attempt.map(|at| at.0),
             version: report.version,
@@ -96,6 +104,10 @@ impl InstanceShape {
             adapter: word("adapter", &self.adapter, Adapter::parse(&self.adapter))?,
             address,
             strip_prefix: self.strip_prefix,
+            select: self
+                .select
+                .map(|select| word("select.header", &select.header, Select::by_header(&select.header)))
+                .transpose()?,
             restarts: self.restarts,
             next_attempt: self.next_attempt.map(Wall),
             version: self.version,
