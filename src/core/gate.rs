@@ -321,6 +321,7 @@ pub(crate) mod tests {
             last_log: Vec::new(),
             notes: Vec::new(),
             local: None,
+            removing: false,
         }
     }
 

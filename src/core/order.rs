@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::{Database, Endpoint};
 use crate::id::{Generation, Reign, Run, Seq};
 use crate::launch::Address;
-use crate::name::{AppId, EnvironmentName, RuntimeName};
+use crate::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use crate::phase::Phase;
 use crate::reason::Reason;
 use crate::recipe::{Adapter, Listen};
@@ -40,7 +41,18 @@ pub enum Goal {
     Remove {
         /// Whether its data goes too.
         purge_data: bool,
+        /// What is to be dropped on a database server: told to the last environment that has the app, and to no other.
+        drop: Option<DropGoal>,
     },
+}
+
+/// A database that is to be dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropGoal {
+    /// What the app asked for.
+    pub database: Database,
+    /// Its secret for databases.
+    pub db_secret: SecretText,
 }
 
 /// The particulars of running.
@@ -52,6 +64,8 @@ pub struct RunGoal {
     pub spec: Arc<AppSpec>,
     /// The app's generated secret.
     pub jwt: SecretText,
+    /// Its secret for databases.
+    pub db_secret: SecretText,
     /// Permission to start; without one an order never starts anything.
     pub turn: Option<Turn>,
 }
@@ -107,6 +121,8 @@ pub struct InstanceReport {
     pub notes: Vec<String>,
     /// What somebody asked for on the host itself. It holds until a later order.
     pub local: Option<LocalOverride>,
+    /// Whether it is to be removed from there.
+    pub removing: bool,
 }
 
 /// What somebody asked for on a worker's own host, past the entry.
@@ -223,6 +239,8 @@ pub struct Registration {
     pub proxy_url: Option<String>,
     /// What the host has.
     pub capacity: Option<Capacity>,
+    /// Where it makes databases.
+    pub databases: BTreeMap<ServerName, Endpoint>,
     /// The entry whose orders it follows, so that one whose record is an older copy learns how far it is behind.
     pub follows: Option<Reign>,
 }
@@ -262,6 +280,8 @@ pub struct RuntimeSummary {
     pub app_id_pattern: Option<String>,
     /// Secrets that an app must bring.
     pub secrets_needed: Vec<String>,
+    /// Whether an app must have a database.
+    pub needs_database: bool,
     /// The longest a start may take.
     pub turn_timeout: Duration,
 }

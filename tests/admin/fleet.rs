@@ -152,6 +152,7 @@ fn answer(order: &Order) -> Report {
         last_log: vec![],
         notes: vec![],
         local: None,
+        removing: false,
     }))
 }
 

@@ -51,6 +51,7 @@ pub fn at(name: &str, url: String, is_local: bool) -> EnvironmentView {
             url: Some("http://192.0.2.1:1".into()),
             proxy_url: Some(url),
             capacity: None,
+            databases: Default::default(),
             follows: None,
         }),
         heard_at: Wall(0),

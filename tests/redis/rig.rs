@@ -335,6 +335,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         max_limits: Limits::default(),
         app_id_pattern: None,
         secrets_needed: Vec::new(),
+        needs_database: false,
         turn_timeout: Duration::from_secs(30),
     };
     Registration {
@@ -347,6 +348,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         url: Some("http://127.0.0.1:1".into()),
         proxy_url: None,
         capacity: None,
+        databases: Default::default(),
         follows: None,
     }
 }
@@ -369,7 +371,13 @@ pub fn spec(name: &str) -> AppSpec {
 
 pub fn run(reign: &Reign, name: &str, seq: u64, turn: Option<u64>) -> Order {
     let turn = turn.map(|number| Turn { accept_by: Duration::from_secs(10), number });
-    let goal = RunGoal { start_seq: Seq(seq), spec: spec(name).into(), jwt: SecretText::new("jwt-secret"), turn };
+    let goal = RunGoal {
+        start_seq: Seq(seq),
+        spec: spec(name).into(),
+        jwt: SecretText::new("jwt-secret"),
+        db_secret: SecretText::new(""),
+        turn,
+    };
     Order {
         app: app(name),
         reign: reign.clone(),
@@ -400,6 +408,7 @@ pub fn instance(name: &str, seq: u64, phase: Phase) -> InstanceReport {
         last_log: Vec::new(),
         notes: Vec::new(),
         local: None,
+        removing: false,
     }
 }
 

@@ -41,6 +41,7 @@ fn report(phase: Phase) -> InstanceReport {
         last_log: vec![],
         notes: vec![],
         local: None,
+        removing: false,
     }
 }
 
@@ -80,6 +81,7 @@ fn environment(presence: Presence) -> EnvironmentView {
         url: None,
         proxy_url: None,
         capacity: None,
+        databases: Default::default(),
         follows: None,
     };
     EnvironmentView {

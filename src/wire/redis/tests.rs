@@ -47,7 +47,13 @@ fn run() -> RunGoal {
     spec.env.insert("TZ".into(), "UTC".into());
     spec.secrets.insert("KEY".into(), SecretText::new("hidden"));
     let turn = Some(Turn { accept_by: Duration::from_secs(10), number: 4 });
-    RunGoal { start_seq: Seq(7), spec: Arc::new(spec), jwt: SecretText::new("token"), turn }
+    RunGoal {
+        start_seq: Seq(7),
+        spec: Arc::new(spec),
+        jwt: SecretText::new("token"),
+        db_secret: SecretText::new(""),
+        turn,
+    }
 }
 
 fn registration() -> Registration {
@@ -61,6 +67,7 @@ fn registration() -> Registration {
         max_limits: Limits::default(),
         app_id_pattern: Some("crm.*".into()),
         secrets_needed: vec!["KEY".into()],
+        needs_database: false,
         turn_timeout: Duration::from_secs(300),
     };
     Registration {
@@ -73,6 +80,7 @@ fn registration() -> Registration {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        databases: BTreeMap::new(),
         follows: None,
     }
 }
@@ -98,6 +106,7 @@ fn instance(name: &str) -> InstanceReport {
         last_log: vec!["line".into()],
         notes: vec!["note".into()],
         local: Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) }),
+        removing: false,
     }
 }
 
@@ -178,7 +187,7 @@ fn written() -> Vec<(&'static str, String)> {
     vec![
         ("order run", write_order(&order(Goal::Run(run())), &Mirror).unwrap()),
         ("order stop", write_order(&order(Goal::Stop), &Mirror).unwrap()),
-        ("order remove", write_order(&order(Goal::Remove { purge_data: true }), &Mirror).unwrap()),
+        ("order remove", write_order(&order(Goal::Remove { purge_data: true, drop: None }), &Mirror).unwrap()),
         ("intent", write_intent(&order(Goal::Run(run())), &Mirror).unwrap()),
         ("roll_call", write_roll_call(RollCall { session: Session(0xfeed) }).unwrap()),
         ("entry", write_entry(&entry()).unwrap()),
