@@ -66,7 +66,6 @@ pub enum Word {
 }
 
 /// What the entry hears.
-#[expect(clippy::large_enum_variant, reason = "almost all news are reports, and a box for each would cost more")]
 #[derive(Debug, Clone)]
 pub enum News {
     /// What a worker tells. Whoever passes it on has made sure that it is that worker's.

@@ -166,7 +166,7 @@ pub enum Report {
     /// It is here: all it has. What is not in the list it does not have.
     Hello {
         /// What the environment can do.
-        registration: Registration,
+        registration: Box<Registration>,
         /// Every instance of its ledger.
         instances: Vec<InstanceReport>,
     },

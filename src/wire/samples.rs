@@ -458,7 +458,7 @@ pub fn report() -> impl Strategy<Value = Report> {
 /// Any hello.
 pub fn hello() -> impl Strategy<Value = Report> {
     (registration(), vec(instance_report(), 0..12))
-        .prop_map(|(registration, instances)| Report::Hello { registration, instances })
+        .prop_map(|(registration, instances)| Report::Hello { registration: registration.into(), instances })
 }
 
 /// Turns a text around and remembers its place: enough to see that every secret goes through, with its own place.

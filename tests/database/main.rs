@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail so, and has its own deadlines")]
 
 #[path = "../support/daemon.rs"]
+#[allow(dead_code, reason = "of what there is, this suite needs a part")]
 mod daemon;
 #[path = "../support/eventually.rs"]
 mod eventually;

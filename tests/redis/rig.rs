@@ -123,7 +123,7 @@ impl EntrySide {
     pub async fn hears_hello(&mut self, env: &str) -> (Registration, Vec<InstanceReport>) {
         self.hears(&format!("hello of {env}"), |news| match news {
             News::Report(from, Report::Hello { registration, instances }) if *from == environment(env) => {
-                Some((registration.clone(), instances.clone()))
+                Some(((**registration).clone(), instances.clone()))
             }
             _ => None,
         })
@@ -236,7 +236,7 @@ impl WorkerSide {
             while let Some(word) = heard.recv().await {
                 if matches!(word, Word::Tell) {
                     let instances = has.lock().unwrap().clone();
-                    let hello = Report::Hello { registration: registration(&name), instances };
+                    let hello = Report::Hello { registration: registration(&name).into(), instances };
                     let _ = back.send(News::Report(name.clone(), hello)).await;
                 }
                 let _ = words_sender.send(word).await;
@@ -362,6 +362,7 @@ pub fn spec(name: &str) -> AppSpec {
         start_mode: StartMode::WithSupervisor,
         env: BTreeMap::new(),
         secrets: BTreeMap::from([("MAIL".into(), SecretText::new("mail-secret"))]),
+        database: None,
         limits: Limits::default(),
         proxy: ProxySettings { choice: ProxyChoice::Required, hold_timeout: None },
         labels: BTreeMap::new(),

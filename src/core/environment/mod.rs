@@ -245,7 +245,7 @@ impl Environment {
 
     /// What the environment says of itself, and all it has.
     pub fn hello(&self) -> Report {
-        Report::Hello { registration: self.registration(), instances: self.reports() }
+        Report::Hello { registration: self.registration().into(), instances: self.reports() }
     }
 
     /// Its name.

@@ -42,7 +42,7 @@ impl Fleet {
                 self.touched.environments = true;
                 Vec::new()
             }
-            Report::Hello { registration, instances } => self.hello(now, environment, registration, instances, new_id),
+            Report::Hello { registration, instances } => self.hello(now, environment, *registration, instances, new_id),
             Report::Runtimes(runtimes) => {
                 if let Some(place) = self.places.get_mut(environment) {
                     Arc::make_mut(&mut place.registration).runtimes = runtimes;

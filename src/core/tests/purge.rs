@@ -69,6 +69,9 @@ fn registration(name: &str, host: &str, databases: &[(&str, &str)]) -> Registrat
     }
 }
 
+/// Name and host of the servers of two environments.
+type Servers<'a> = [&'a [(&'a str, &'a str)]; 2];
+
 struct Entry {
     fleet: Fleet,
     ids: u128,
@@ -76,7 +79,7 @@ struct Entry {
 
 impl Entry {
     /// An entry with two environments, whose servers called `default` are these.
-    fn with(databases: [&[(&str, &str)]; 2]) -> Self {
+    fn with(databases: Servers) -> Self {
         let reign = Reign { epoch: Epoch(1), entry: EntryId::parse("e").unwrap() };
         let mut entry =
             Self { fleet: Fleet::new(Standing { reign, local: None }, Recovered::default(), now(0)), ids: 0 };
@@ -88,7 +91,7 @@ impl Entry {
     }
 
     fn hello(&mut self, at: u64, name: &str, registration: Registration, instances: Vec<InstanceReport>) {
-        self.tell(at, name, Report::Hello { registration, instances });
+        self.tell(at, name, Report::Hello { registration: registration.into(), instances });
     }
 
     fn tell(&mut self, at: u64, name: &str, report: Report) {
@@ -138,7 +141,7 @@ fn refused(verdict: Verdict) -> (String, String, String) {
 #[test]
 fn what_an_environment_does_not_have_is_invalid() {
     let both = ["env_a", "env_b"];
-    let table: Vec<([&[(&str, &str)]; 2], AppSpec, &str, &str)> = vec![
+    let table: Vec<(Servers, AppSpec, &str, &str)> = vec![
         ([&[], &[]], spec(new(), &["env_a"]), "database.server", "set [database.servers.default]"),
         ([&[("big", "h")], &[]], spec(new(), &["env_a"]), "database.server", "choose one of big"),
         ([&[("default", "h")], &[]], spec(new(), &both), "database.server", "set [database.servers.default]"),

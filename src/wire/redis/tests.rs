@@ -175,7 +175,7 @@ fn view() -> AppView {
 fn written() -> Vec<(&'static str, String)> {
     let report = |report: Report| write_report(&report).unwrap();
     let part = |part| split(&registration(), &[instance("crm"), instance("erp")], 5, 1_200).unwrap().swap_remove(part);
-    let hello = Report::Hello { registration: registration(), instances: vec![instance("crm")] };
+    let hello = Report::Hello { registration: registration().into(), instances: vec![instance("crm")] };
     let unix = InstanceReport { address: Some(Address::Unix("/run/x.sock".into())), ..instance("erp") };
     let stray = Report::Stray { app: app("crm"), run: Run::default(), pid: None, adapter: Adapter::Systemd };
     let refused = Report::Refused { app: app("crm"), intent_seq: Seq(8), why: Refusal::Foreign };
@@ -363,7 +363,7 @@ proptest! {
                 ReportMessage::Whole(report) => Some(report),
                 ReportMessage::Part(part) => {
                     prop_assert_eq!((part.part as usize, part.of as usize, part.set), (at, texts.len(), set));
-                    assembly.take(part).unwrap()
+                    assembly.take(*part).unwrap()
                 }
             };
         }
@@ -404,7 +404,7 @@ fn a_new_hello_takes_the_place_of_one_that_is_not_complete() {
     assert_eq!(assembly.take(part(1, 1, 3, "b")), Ok(None));
     assert_eq!(assembly.take(part(2, 0, 2, "c")), Ok(None));
     assert_eq!(assembly.take(part(1, 2, 3, "d")), Err(PartError::OutOfOrder { set: 1, part: 2 }));
-    let whole = Report::Hello { registration: registration(), instances: vec![instance("c"), instance("e")] };
+    let whole = Report::Hello { registration: registration().into(), instances: vec![instance("c"), instance("e")] };
     assert_eq!(assembly.take(part(2, 1, 2, "e")), Ok(Some(whole)));
     assert_eq!(assembly.take(part(2, 1, 2, "e")), Err(PartError::OutOfOrder { set: 2, part: 1 }), "it is used up");
 }

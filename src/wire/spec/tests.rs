@@ -58,7 +58,7 @@ fn a_patch_keeps_a_password_and_another_mode_replaces_the_rest() {
     assert_eq!((moved.host.as_str(), moved.password.expose()), ("other", "hunter2"));
     assert_eq!(render_spec(&patched(json!({ "mode": "none" })).unwrap())["database"], json!({ "mode": "none" }));
     let other = patched(json!({ "mode": "new-database" })).unwrap();
-    assert_eq!(other.database.and_then(|database| database.server().cloned()).unwrap().as_str(), "default");
+    assert_eq!(other.database.as_ref().and_then(|database| database.server().cloned()).unwrap().as_str(), "default");
     let file = patch_spec(&other, &json!({ "database": { "dialect": "sqlite" } }), &standalone()).unwrap();
     assert_eq!(file.database, Some(nbs_core::database::Database::File));
     let errors = patched(json!({ "password": "hunter2\0" })).unwrap_err();
