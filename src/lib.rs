@@ -15,6 +15,7 @@ pub mod entry;
 pub mod security;
 pub mod ground;
 pub mod probe;
+pub mod database;
 pub mod journal;
 pub mod process;
 pub mod store;

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nbs_core::database::{self, Endpoint, Made};
 pub use nbs_core::effect::{VersionQuestion, Watch};
 use nbs_core::fleet::{Bus, IntentNote};
 use nbs_core::id::{Reign, Run};
@@ -65,7 +66,6 @@ pub enum Word {
 }
 
 /// What the entry hears.
-#[expect(clippy::large_enum_variant, reason = "almost all news are reports, and a box for each would cost more")]
 #[derive(Debug, Clone)]
 pub enum News {
     /// What a worker tells. Whoever passes it on has made sure that it is that worker's.
@@ -198,6 +198,27 @@ pub trait Prober: Send + Sync + 'static {
     fn ask_version(&self, launch: Arc<Launch>, question: VersionQuestion);
     /// Stops asking about this app.
     fn unwatch(&self, app: &AppId);
+}
+
+/// Whether a database server answers, or why it does not.
+pub type DatabaseNews = (Endpoint, Result<(), String>);
+
+/// Makes databases of apps on servers, and says whether these answer.
+pub trait DatabaseMaker: Send + Sync + 'static {
+    /// Makes what is not there and connects to it as the app will. Safe to repeat, and to be cut off at any point.
+    ///
+    /// # Errors
+    /// With the reason to show; nothing of anybody else was changed.
+    fn prepare<'a>(&'a self, plan: &'a database::Plan) -> BoxFuture<'a, Result<Made, database::Failure>>;
+    /// Drops what is the app's own, and nothing else; what is not there is dropped. Ends the sessions on it.
+    ///
+    /// # Errors
+    /// With the reason to show; it may be repeated.
+    fn drop_all<'a>(&'a self, plan: &'a database::Plan) -> BoxFuture<'a, Result<(), database::Failure>>;
+    /// Tells from now on, as `DatabaseNews`, whether a server answers: at once, and at every change.
+    fn watch(&self, watch: database::Watch);
+    /// Tells it no more.
+    fn unwatch(&self, endpoint: &Endpoint);
 }
 
 /// Why the record could not be read or written. Display is one sentence with file and remedy.

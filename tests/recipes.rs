@@ -254,8 +254,12 @@ fn placeholders_and_paths_are_checked() {
     assert_errors(&[
         ("environment = { A = \"{prot}\" }", "environment.A: unknown placeholder {prot}; did you mean {port}?"),
         (
-            "environment = { A = \"{db.database}\" }",
-            "environment.A: {db.database} is not available yet; hand it over as {env.NAME} or {secret.NAME}",
+            "environment = { A = \"{db.databse}\" }",
+            "environment.A: unknown placeholder {db.databse}; did you mean {db.database}?",
+        ),
+        (
+            "version = { exec = [\"/bin/true\", \"{db.url}\"] }",
+            "version.exec[1]: {db.url} would be shown to every user of the host here; hand it over in [environment], and let the program read its variable",
         ),
         (
             "version = { exec = [\"/bin/true\", \"{secret.jwt}\"] }",
@@ -263,7 +267,7 @@ fn placeholders_and_paths_are_checked() {
         ),
         (
             "environment = { A = \"{x y}\" }",
-            "environment.A: unknown placeholder {x y}; there is {app}, {environment}, {generation}, {port}, {socket}, {public_path}, {app_dir}, {state_dir}, {run_dir}, {heap_mb}, {env.NAME}, {secret.NAME}",
+            "environment.A: unknown placeholder {x y}; there is {app}, {environment}, {generation}, {port}, {socket}, {public_path}, {app_dir}, {state_dir}, {run_dir}, {heap_mb}, {db.dialect}, {db.host}, {db.port}, {db.database}, {db.schema}, {db.user}, {db.password}, {db.url}, {env.NAME}, {secret.NAME}",
         ),
         (
             "environment = { A = \"{port\" }",

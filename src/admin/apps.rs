@@ -80,7 +80,12 @@ pub(crate) async fn create(
     };
     let spec = parse_spec(&Value::Object(map), &admin.defaults)?;
     let name = spec.name.clone();
-    let action = Action::Create { spec: Arc::new(spec), jwt: SecretText::new(random_text()?), reuse };
+    let action = Action::Create {
+        spec: Arc::new(spec),
+        jwt: SecretText::new(random_text()?),
+        db_secret: SecretText::new(random_text()?),
+        reuse,
+    };
     let decided = Change { admin: &admin, actor: &actor, key }.submit(name.clone(), action, None).await?;
     match admin.entry.wait_app(&name, VIEW_TIMEOUT, |app| app.is_some()).await {
         Some(app) => {
@@ -114,7 +119,7 @@ pub(crate) async fn change(
         return Err(Denied::GenerationConflict { app: name, current: app.generation, given }.into());
     }
     let spec = Arc::new(patch_spec(&app.spec, &patch, &admin.defaults)?);
-    let action = Action::Update { spec, if_match: given };
+    let action = Action::Update { spec, if_match: given, db_secret: SecretText::new(random_text()?) };
     let decided = Change { admin: &admin, actor: &actor, key }.submit(name.clone(), action, None).await?;
     let shown = |app: Option<&AppView>| app.is_none_or(|app| decided.already || app.generation > given);
     match admin.entry.wait_app(&name, VIEW_TIMEOUT, shown).await {

@@ -177,7 +177,8 @@ async fn create(daemon: &Daemon, sample: &Sample) -> Result<(), Failure> {
     let defaults = SpecDefaults { environments: environment.map(|name| [name].into()) };
     let body = json!({ "name": sample.name, "runtime": sample.name, "start_mode": sample.start_mode });
     let spec = parse_spec(&body, &defaults).map_err(|errors| Failure::new(format!("{}: {errors:?}", sample.name)))?;
-    let action = Action::Create { spec: spec.into(), jwt: SecretText::new(""), reuse: false };
+    let action =
+        Action::Create { spec: spec.into(), jwt: SecretText::new(""), db_secret: SecretText::new(""), reuse: false };
     match submit(daemon, sample, action).await? {
         Verdict::Denied(denied) => Err(Failure::new(denied)),
         Verdict::Accepted(_) | Verdict::AlreadySo(_) | Verdict::Repeated(_) => Ok(()),

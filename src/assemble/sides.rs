@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::ground::{Ground, Loops};
 use super::{Failure, bus, hosts, new_operation_id};
 use crate::config::{Config, Role};
+use crate::database::Databases;
 use crate::entry::{self, EntryHandle};
 use crate::gateway::{HopKeys, HopReceiver, HopSender, Hops};
 use crate::lifecycle::{directories, identity};
@@ -35,6 +36,8 @@ const OBSERVATIONS_MAX: usize = 4096;
 const REPORTS_MAX: usize = 4096;
 /// Orders that may wait for the worker or for Redis; the entry keeps the others itself.
 const ORDERS_MAX: usize = 1024;
+/// Words on database servers that may wait for the worker; there are few servers, and each says only what is new.
+const DATABASE_NEWS_MAX: usize = 64;
 /// How often people who read Redis are shown what changed.
 const SHOW_PAUSE: Duration = Duration::from_secs(1);
 
@@ -245,10 +248,13 @@ async fn start_worker(
 ) -> Result<(WorkerHandle, JoinHandle<()>), Failure> {
     let (observation_sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
     let adapters = hosts::open(config, &ground.instance, &ground.boot, &observation_sender)?;
+    let (database_sender, database_news) = mpsc::channel(DATABASE_NEWS_MAX);
     let parts = worker::Parts {
         settings: settings(config, ground.boot.clone()),
         adapters: adapters.clone(),
         prober: Arc::new(Probes::new(observation_sender.clone(), Arc::new(adapters))),
+        databases: Arc::new(Databases::new(database_sender)),
+        database_news,
         record: ground.record.clone(),
         clock: ground.clock.clone(),
         recipes: ground.recipes.clone(),
@@ -270,6 +276,7 @@ fn settings(config: &Config, boot: String) -> Settings {
             run_root: config.apps_run_dir.clone(),
             environment: config.environment.name.clone(),
             time_zone: config.time_zone.clone(),
+            databases: config.databases.clone(),
         },
         port_range: config.environment.port_range.clone(),
         concurrent_starts: u32::try_from(config.environment.concurrent_starts).unwrap_or(u32::MAX),

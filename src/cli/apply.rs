@@ -1,7 +1,7 @@
 //! `apply -f FILE`: makes what is missing, changes what differs, and with `--prune` removes what the file does not name.
 //!
-//! Everything is checked before anything is changed. Secrets are write-only, so a file with secrets is always sent; the
-//! daemon says whether they differ.
+//! Everything is checked before anything is changed. Secrets are write-only, so a file with secrets (or the
+//! password of a database) is always sent; the daemon says whether they differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -167,6 +167,7 @@ fn print(session: &Session, plan: &[(String, Step)]) -> Outcome {
 fn compare(app: App, wanted: Map<String, Value>, file: &Path) -> Outcome<Step> {
     let environments = app.instances.iter().filter_map(|i| EnvironmentName::parse(&i.environment).ok()).collect();
     let secrets = wanted.get("secrets").and_then(Value::as_object).cloned().unwrap_or_default();
+    let password = wanted.get("database").and_then(|database| database.get("password")).cloned();
     let mut wanted = wanted;
     wanted.remove("reuse");
     let defaults = SpecDefaults { environments: Some(environments) };
@@ -185,6 +186,10 @@ fn compare(app: App, wanted: Map<String, Value>, file: &Path) -> Outcome<Step> {
         let secrets: Map<String, Value> = gone.chain(secrets.clone()).collect();
         if !secrets.is_empty() {
             map.insert("secrets".into(), secrets.into());
+        }
+        if let Some(password) = password.filter(Value::is_string) {
+            let database = map.entry("database").or_insert_with(|| Value::Object(Map::new()));
+            database["password"] = password;
         }
     }
     match patch.as_object() {
@@ -294,6 +299,7 @@ mod tests {
             removing: false,
             created_at: String::new(),
             last_operation: None,
+            data: vec![],
             operation: None,
         };
         let mut placed = wanted.clone();

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use reader::Notes;
 
 mod catalogue;
+mod database_settings;
 mod file;
 mod flag;
 mod mode;
@@ -75,8 +76,8 @@ impl Loaded {
 /// Everything that is wrong with it.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let notes = Notes::default();
-    let (mut config, redis) = read(sources, &notes);
-    settings::complete(&mut config, redis, &notes);
+    let (mut config, later) = read(sources, &notes);
+    settings::complete(&mut config, later, &notes);
     finish(config, notes)
 }
 
@@ -104,7 +105,7 @@ pub fn places(sources: &Sources) -> Result<Places, ConfigError> {
     Ok(Places { socket, recipes_dir: config.recipes_dir, fleet_key_file })
 }
 
-fn read(sources: &Sources, notes: &Notes) -> (Config, redis_settings::RedisKeys) {
+fn read(sources: &Sources, notes: &Notes) -> (Config, settings::Later) {
     let standard = Standard::of(sources);
     let mut table = file::read(sources, &standard, notes);
     value::merge(&mut table, variable::read(sources, notes));

@@ -114,8 +114,10 @@ impl Templates {
             for hole in given.value.placeholders() {
                 let hint = match hole {
                     // Arguments and directories can be read by every user of the host: in /proc, and of a unit over D-Bus.
-                    Placeholder::Secret(_)
-                        if !given.key.starts_with("environment.") && !given.key.ends_with(".http") =>
+                    secret
+                        if secret.is_secret()
+                            && !given.key.starts_with("environment.")
+                            && !given.key.ends_with(".http") =>
                     {
                         let text = format!("{{{hole}}} would be shown to every user of the host here");
                         let hint = "hand it over in [environment], and let the program read its variable";
@@ -139,9 +141,6 @@ fn template(text: &str) -> Result<Template, Complaint> {
         return Err(Complaint::new("there is a NUL byte in it", "remove it"));
     }
     Template::parse(text).map_err(|error| match error {
-        TemplateError::Unknown(name) if name.starts_with("db.") => {
-            Complaint::new(format!("{{{name}}} is not available yet"), "hand it over as {env.NAME} or {secret.NAME}")
-        }
         TemplateError::Unknown(name) => {
             let hint = match nearest(&name, Placeholder::names()) {
                 Some(right) => format!("did you mean {{{right}}}?"),

@@ -127,8 +127,9 @@ impl RedisKeys {
     /// Puts addresses and credentials together and reads the files. `None` if there is no address; whoever needs one
     /// is told elsewhere. What is wrong is noted.
     pub fn resolve(self, notes: &Notes) -> Option<RedisSettings> {
-        warn_of_readers("redis.url", self.url.as_ref(), notes);
-        warn_of_readers("redis.command_url", self.command_url.as_ref(), notes);
+        let holds = |target: &Option<RedisTarget>| target.as_ref().is_some_and(|target| target.password.is_some());
+        warn_of_readers("redis.url", holds(&self.url), "redis.password_file", notes);
+        warn_of_readers("redis.command_url", holds(&self.command_url), "redis.password_file", notes);
         let general = Credentials::read(self.username, "redis.password_file", self.password_file, notes);
         let of_commands =
             Credentials::read(self.command_username, "redis.command_password_file", self.command_password_file, notes);
@@ -157,20 +158,7 @@ struct Credentials {
 
 impl Credentials {
     fn read(username: Option<String>, file_key: &str, file: Option<PathBuf>, notes: &Notes) -> Self {
-        let password = file.and_then(|file| match password(&file) {
-            Ok((password, meta)) => {
-                if meta.permissions().mode() & 0o004 != 0 {
-                    let text = format!("everybody on this host may read {}", file.display());
-                    notes.problem(Problem::warning(Origin::Default, file_key, text, "chmod o-r it"));
-                }
-                Some(password)
-            }
-            Err(complaint) => {
-                notes.problem(Problem::error(Origin::Default, file_key, complaint.text, complaint.hint));
-                None
-            }
-        });
-        Self { username, password }
+        Self { username, password: file.and_then(|file| read_password_file(file_key, &file, notes)) }
     }
 
     fn is_empty(&self) -> bool {
@@ -198,12 +186,29 @@ impl Credentials {
     }
 }
 
-/// A password in a file or on a command line that everybody reads is no secret.
-fn warn_of_readers(key: &str, target: Option<&RedisTarget>, notes: &Notes) {
-    if target.is_none_or(|target| target.password.is_none()) {
+/// Reads a file that holds a password alone. What is wrong is noted.
+pub(super) fn read_password_file(key: &str, file: &Path, notes: &Notes) -> Option<SecretText> {
+    match password(file) {
+        Ok((password, meta)) => {
+            if meta.permissions().mode() & 0o004 != 0 {
+                let text = format!("everybody on this host may read {}", file.display());
+                notes.problem(Problem::warning(Origin::Default, key, text, "chmod o-r it"));
+            }
+            Some(password)
+        }
+        Err(complaint) => {
+            notes.problem(Problem::error(Origin::Default, key, complaint.text, complaint.hint));
+            None
+        }
+    }
+}
+
+/// A password in a file or on a command line that everybody reads is no secret. `file_key`: what could be set instead.
+pub(super) fn warn_of_readers(key: &str, has_password: bool, file_key: &str, notes: &Notes) {
+    if !has_password {
         return;
     }
-    let instead = "set redis.password_file instead";
+    let instead = format!("set {file_key} instead");
     match notes.origin_of(key) {
         Origin::Flag(_) => {
             let text = "it holds a password, and everybody on this host may read command lines";

@@ -1,18 +1,20 @@
 //! The typed configuration: every key, its default and its check.
 //!
-//! Mode and role are in `mode`, the addresses of Redis in `redis_settings`. Deliberately absent: [database], which is of a
-//! later version; setting it is refused, as nothing would follow from it.
+//! Mode and role are in `mode`, the addresses of Redis in `redis_settings`, those of database servers in
+//! `database_settings`.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nbs_core::database::Servers;
 use nbs_core::name::EnvironmentName;
 use nbs_core::network::Network;
 use nbs_core::quantity::ByteSize;
 use nbs_core::recipe::Adapter;
 
+use super::database_settings::{self, DatabaseKeys};
 use super::mode::{self, Mode, Role};
 use super::problem::{Origin, Problem};
 use super::reader::{Notes, Reader};
@@ -46,6 +48,8 @@ pub struct Config {
     pub environment: EnvironmentSettings,
     /// Redis; there if the role uses it, and only then.
     pub redis: Option<RedisSettings>,
+    /// Where databases of apps are made; empty if the role runs none.
+    pub databases: Servers,
     /// The keys of the fleet.
     pub security: SecuritySettings,
     /// Usage samples.
@@ -175,15 +179,25 @@ const HOUR: Duration = Duration::from_secs(3600);
 const NOTHING: Duration = Duration::ZERO;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
+/// What names files, which are read only where the role needs what is in them.
+#[derive(Debug)]
+pub struct Later {
+    redis: RedisKeys,
+    databases: DatabaseKeys,
+}
+
 /// Reads the merged table, and looks at no other file. What is wrong is noted, and its default taken, so that all of it is
 /// found. What the role needs beyond single keys is left to `complete`.
-pub fn read(table: Table, standard: &Standard, is_root: bool, notes: &Notes) -> (Config, RedisKeys) {
+pub fn read(table: Table, standard: &Standard, is_root: bool, notes: &Notes) -> (Config, Later) {
     let mut top = Reader::new(table, notes);
     let (mode, role) = mode::read(&mut top);
     let state_dir = directory(&mut top, "state_dir", &standard.state_dir);
     let runtime_dir = directory(&mut top, "runtime_dir", &standard.runtime_dir);
     let apps_run_dir = if is_root { "/run/nbsupervisor-apps".into() } else { with_suffix(&runtime_dir, "-apps") };
-    let redis = redis_settings::read(top.group("redis"));
+    let later = Later {
+        redis: redis_settings::read(top.group("redis")),
+        databases: database_settings::read(top.group("database")),
+    };
     let config = Config {
         mode,
         role,
@@ -194,6 +208,7 @@ pub fn read(table: Table, standard: &Standard, is_root: bool, notes: &Notes) -> 
         gateway: gateway(top.group("gateway")),
         environment: environment(top.group("environment")),
         redis: None,
+        databases: Servers::new(),
         security: security(top.group("security"), &standard.config_dir),
         usage: usage(top.group("usage")),
         logs: logs(top.group("logs")),
@@ -201,21 +216,24 @@ pub fn read(table: Table, standard: &Standard, is_root: bool, notes: &Notes) -> 
         state_dir,
         runtime_dir,
     };
-    top.later("database", "the making of databases");
     top.finish();
     check_together(&config, notes);
-    (config, redis)
+    (config, later)
 }
 
-/// Adds what depends on the role: what it needs and has not, and Redis with the files that hold its secrets.
-pub fn complete(config: &mut Config, redis: RedisKeys, notes: &Notes) {
+/// Adds what depends on the role: what it needs and has not, and Redis and database servers with the files that hold
+/// their secrets.
+pub fn complete(config: &mut Config, later: Later, notes: &Notes) {
     mode::check_needs(config.role, notes);
     if config.role == Role::Worker {
         let environment = &config.environment;
         mode::check_addresses(environment.url.as_deref(), environment.proxy_url.as_deref(), notes);
     }
     if config.role.uses_redis() {
-        config.redis = redis.resolve(notes);
+        config.redis = later.redis.resolve(notes);
+    }
+    if config.role.runs_apps() {
+        config.databases = later.databases.resolve(notes);
     }
 }
 

@@ -25,9 +25,17 @@ const NAMED: &[(&str, &[&str])] = &[
     ("ENVIRONMENT_NAME", &["environment", "name"]),
     ("ENVIRONMENT_URL", &["environment", "url"]),
     ("ENVIRONMENT_PROXY_URL", &["environment", "proxy_url"]),
+    ("DB_DIALECT", &["database", "servers", "default", "dialect"]),
+    ("DB_HOST", &["database", "servers", "default", "host"]),
+    ("DB_USER", &["database", "servers", "default", "user"]),
+    ("DB_PASSWORD", &["database", "servers", "default", "password"]),
+    ("DB_DATABASE", &["database", "servers", "default", "database"]),
     ("TZ", &["time_zone"]),
     ("NBSUPERVISOR_LOG", &["log", "level"]),
 ];
+
+/// The one that is a number.
+const NUMBER: (&str, &[&str]) = ("DB_PORT", &["database", "servers", "default", "port"]);
 
 /// Variables with our prefix that are no configuration: those of the command line, and the marks of started processes.
 pub const NOT_CONFIGURATION: &[&str] = &[
@@ -50,6 +58,9 @@ pub fn read(sources: &Sources, notes: &Notes) -> Table {
         if let Some(text) = sources.variable(name) {
             put(&mut table, path, plain(name, text));
         }
+    }
+    if let (name, path, Some(text)) = (NUMBER.0, NUMBER.1, sources.variable(NUMBER.0)) {
+        put(&mut table, path, value::parse_loose(text, Origin::Variable(name.into())));
     }
     for name in sources.variables.keys() {
         let Some(key) = name.strip_prefix(PREFIX) else { continue };

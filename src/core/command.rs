@@ -17,6 +17,8 @@ pub enum Action {
         spec: Arc<AppSpec>,
         /// The app's generated secret.
         jwt: SecretText,
+        /// Its secret for databases, unless a former app of that name had one.
+        db_secret: SecretText,
         /// Whether the name of a removed app may be used again.
         reuse: bool,
     },
@@ -26,6 +28,8 @@ pub enum Action {
         spec: Arc<AppSpec>,
         /// The generation it was made from.
         if_match: Generation,
+        /// Its secret for databases, if it has none.
+        db_secret: SecretText,
     },
     /// Run it.
     Start,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::{self, Endpoint};
 use crate::environment::FoundLife;
 use crate::id::{Reign, Run};
 use crate::launch::{Launch, Question};
@@ -59,6 +60,29 @@ pub enum Effect {
     Adopt(FoundLife),
     /// Start a process.
     Spawn(Arc<Launch>),
+    /// Make what is not there of an app's database, and connect to it as the app will; `DatabaseReady` or `DatabaseFailed`
+    /// tells how that came out.
+    PrepareDatabase {
+        /// Whose.
+        app: AppId,
+        /// For which life.
+        run: Run,
+        /// What.
+        plan: Box<database::Plan>,
+    },
+    /// Drop what is the app's own on a database server; `DatabaseDropped` tells.
+    DropDatabase {
+        /// Whose.
+        app: AppId,
+        /// Its last life.
+        run: Run,
+        /// What.
+        plan: Box<database::Plan>,
+    },
+    /// Tell from now on whether a database server answers.
+    WatchDatabase(database::Watch),
+    /// Tell it no more.
+    UnwatchDatabase(Endpoint),
     /// Run a hook.
     Hook {
         /// The context: user, environment, directory.

@@ -243,19 +243,23 @@ fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Ca
             1 => "; restarted once by itself".to_string(),
             n => format!("; restarted {n} times by itself"),
         };
-        let when = if matches!(report.phase, Phase::Failed | Phase::Backoff) { "" } else { "before: " };
+        let present = matches!(report.phase, Phase::Failed | Phase::Backoff) || report.removing;
+        let when = if present { "" } else { "before: " };
         let text = format!("{at}: {when}{}{restarts}", reason.text);
         causes.push(Cause::new("process", text).remedy(reason.code.remedy()));
     }
     let present = match report.phase {
         Phase::Stopped => None,
-        Phase::Preparing => Some(format!("{at}: a prepare hook has run for {lasted}")),
+        Phase::Preparing => Some(format!("{at}: it has been prepared (database, prepare hooks) for {lasted}")),
         Phase::Spawning => Some(format!("{at}: {process} is being started")),
         Phase::Starting => Some(format!("{at}: {process}{pid} was started {lasted} ago and is not ready yet")),
         Phase::Running => Some(format!("{at}: {process}{pid} has been ready for {lasted}")),
         Phase::Backoff => {
-            let next = report.next_attempt.map(|at| until(at, now)).unwrap_or_else(|| "soon".into());
-            Some(format!("{at}: {again} is due {next}"))
+            let silent = report.reason.as_ref().is_some_and(|why| why.code == ReasonCode::DatabaseUnreachable);
+            Some(match report.next_attempt {
+                None if silent => format!("{at}: {again} comes as soon as the database answers"),
+                next => format!("{at}: {again} is due {}", next.map_or_else(|| "soon".into(), |at| until(at, now))),
+            })
         }
         Phase::Stopping => Some(format!("{at}: {process}{pid} has been stopping for {lasted}")),
         Phase::Failed => Some(format!("{at}: automatic attempts were given up {lasted} ago")),

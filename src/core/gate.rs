@@ -322,6 +322,7 @@ pub(crate) mod tests {
             last_log: Vec::new(),
             notes: Vec::new(),
             local: None,
+            removing: false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::database::{self, Connection, Made, Servers};
 use crate::id::{Generation, Run};
 use crate::name::{AppId, EnvironmentName};
 use crate::reason::{Reason, ReasonCode};
@@ -131,6 +132,8 @@ pub struct Places {
     pub environment: EnvironmentName,
     /// `TZ` for apps that name none.
     pub time_zone: Option<String>,
+    /// Where databases are made.
+    pub databases: Servers,
 }
 
 impl Places {
@@ -142,6 +145,11 @@ impl Places {
     /// Socket directory of an app.
     pub fn run_dir(&self, app: &AppId) -> PathBuf {
         self.run_root.join(app.as_str())
+    }
+
+    /// The file of an app whose database is one.
+    pub fn database_file(&self, app: &AppId) -> PathBuf {
+        self.state_dir(app).join(format!("{app}.sqlite"))
     }
 
     /// The address for an instance, given the port that was reserved for it.
@@ -165,6 +173,10 @@ pub struct Inputs<'a> {
     pub generation: Generation,
     /// The app's generated secret.
     pub jwt: &'a SecretText,
+    /// Its secret for databases.
+    pub db_secret: &'a SecretText,
+    /// What was found of its database.
+    pub database: Option<Made>,
     /// Which life.
     pub run: Run,
     /// Port reserved for it.
@@ -185,6 +197,8 @@ impl Inputs<'_> {
     /// A placeholder without a value, named in the reason.
     pub fn launch(&self) -> Result<Launch, Reason> {
         let recipe = self.recipe;
+        // Told by itself, or a placeholder without a value would be all that is said of it.
+        self.connection()?;
         let state_dir = self.places.state_dir(&self.spec.name);
         let address = self.places.address(recipe.listen, &self.spec.name, self.port);
         let cwd = match &recipe.working_dir {
@@ -207,6 +221,17 @@ impl Inputs<'_> {
             state_dir,
             unit: (self.adapter == Adapter::Systemd).then(|| Box::new(self.unit_plan())),
         })
+    }
+
+    /// How the app is connected to its database, if it has one.
+    ///
+    /// # Errors
+    /// This host has no such server, or the app no secret for it.
+    pub fn connection(&self) -> Result<Option<Connection>, Reason> {
+        let Some(database) = &self.spec.database else { return Ok(None) };
+        let app = &self.spec.name;
+        let owner = database::Owner { app, environment: &self.places.environment, secret: self.db_secret };
+        database.connection(owner, &self.places.databases, self.places.database_file(app), self.database).map(Some)
     }
 
     fn unit_plan(&self) -> UnitPlan {
@@ -305,6 +330,7 @@ impl Inputs<'_> {
                     other => self.value(other),
                 })
                 .ok(),
+            Placeholder::Db(part) => self.connection().ok().flatten().map(|connection| part.of(&connection)),
             Placeholder::StateDir => Some(self.places.state_dir(app).display().to_string()),
             Placeholder::RunDir => Some(self.places.run_dir(app).display().to_string()),
             Placeholder::HeapMb => {

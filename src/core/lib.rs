@@ -1,6 +1,6 @@
 //! nbs-core: every decision of nbsupervisor, as data in and data out.
 //!
-//! Reading order: names and quantities, then what an app is (`spec`, `recipe`, `launch`), what is asked and answered
+//! Reading order: names and quantities, then what an app is (`spec`, `database`, `recipe`, `launch`), what is asked and answered
 //! (`intent`, `command`, `order`, `observation`), then the brains (`restart`, `instance`, `environment`, `admission`,
 //! `ledger`, `fleet`), then what visitors meet (`paths`, `route`, `shared_path`, `choice`,
 //! `gate`) and what readers see (`view`, `explain`).
@@ -19,6 +19,7 @@ pub mod limits;
 
 pub mod template;
 pub mod restart;
+pub mod database;
 pub mod spec;
 pub mod recipe;
 pub mod unit;

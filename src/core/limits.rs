@@ -52,6 +52,12 @@ pub const PORT_ATTEMPTS_MAX: u32 = 64;
 pub const STEADY: Duration = Duration::from_secs(1);
 /// Pause between attempts to start a unit while systemd does not answer.
 pub const SYSTEMD_RETRY: Duration = Duration::from_secs(2);
+/// Pause between attempts to reach an app's database before its server is known to be silent.
+pub const DATABASE_RETRY: Duration = Duration::from_secs(2);
+/// Pause between attempts to drop an app's database.
+pub const DATABASE_DROP_RETRY: Duration = Duration::from_secs(10);
+/// The longest that making a database and connecting to it may take; a copy of a template on a slow disk takes seconds.
+pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Start timeout where the recipe names none.
 pub const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Requests held per app while it starts; a further one is answered `HOLD_FULL`.

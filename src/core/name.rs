@@ -1,4 +1,4 @@
-//! Names that users give: app ID, environment name, runtime name.
+//! Names that users give: app ID, environment name, runtime name, name of a database server.
 //!
 //! A name is parsed once, at the edge; inside, the type is the proof. Deliberately absent: renaming.
 
@@ -85,6 +85,14 @@ name_type!(
     /// The name of a runtime (a recipe): the same letters as an app ID.
     RuntimeName,
     "a runtime name",
+    "use a lower-case letter, then at most 62 of a-z, 0-9, _ and -",
+    is_app_id
+);
+
+name_type!(
+    /// The name of a configured database server: the same letters as an app ID.
+    ServerName,
+    "the name of a database server",
     "use a lower-case letter, then at most 62 of a-z, 0-9, _ and -",
     is_app_id
 );

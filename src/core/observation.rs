@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::database::{self, Made};
 use crate::id::Run;
 use crate::name::AppId;
 use crate::reason::{ExitOutcome, Reason};
@@ -83,6 +84,12 @@ pub enum Fact {
     Version(String),
     /// What a removed app left is cleaned up, as far as it can be.
     CleanedUp,
+    /// Its database is there and lets it in.
+    DatabaseReady(Made),
+    /// Its database cannot be made or used.
+    DatabaseFailed(database::Failure),
+    /// What it had on a database server is dropped, or why it is not.
+    DatabaseDropped(Result<(), database::Failure>),
     /// A hook ended.
     HookEnded {
         /// Which.

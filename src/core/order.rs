@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::{Database, Endpoint};
 use crate::id::{Generation, Reign, Run, Seq};
 use crate::launch::Address;
-use crate::name::{AppId, EnvironmentName, RuntimeName};
+use crate::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use crate::paths::Paths;
 use crate::phase::Phase;
 use crate::reason::Reason;
@@ -41,7 +42,18 @@ pub enum Goal {
     Remove {
         /// Whether its data goes too.
         purge_data: bool,
+        /// What is to be dropped on a database server: told to the last environment that has the app, and to no other.
+        drop: Option<DropGoal>,
     },
+}
+
+/// A database that is to be dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropGoal {
+    /// What the app asked for.
+    pub database: Database,
+    /// Its secret for databases.
+    pub db_secret: SecretText,
 }
 
 /// The particulars of running.
@@ -53,6 +65,8 @@ pub struct RunGoal {
     pub spec: Arc<AppSpec>,
     /// The app's generated secret.
     pub jwt: SecretText,
+    /// Its secret for databases.
+    pub db_secret: SecretText,
     /// Permission to start; without one an order never starts anything.
     pub turn: Option<Turn>,
 }
@@ -110,6 +124,8 @@ pub struct InstanceReport {
     pub notes: Vec<String>,
     /// What somebody asked for on the host itself. It holds until a later order.
     pub local: Option<LocalOverride>,
+    /// Whether it is to be removed from there.
+    pub removing: bool,
 }
 
 /// How a process that hosts several apps is told which one a request is for.
@@ -184,7 +200,7 @@ pub enum Report {
     /// It is here: all it has. What is not in the list it does not have.
     Hello {
         /// What the environment can do.
-        registration: Registration,
+        registration: Box<Registration>,
         /// Every instance of its ledger.
         instances: Vec<InstanceReport>,
     },
@@ -257,6 +273,8 @@ pub struct Registration {
     pub proxy_url: Option<String>,
     /// What the host has.
     pub capacity: Option<Capacity>,
+    /// Where it makes databases.
+    pub databases: BTreeMap<ServerName, Endpoint>,
     /// The entry whose orders it follows, so that one whose record is an older copy learns how far it is behind.
     pub follows: Option<Reign>,
 }
@@ -298,6 +316,8 @@ pub struct RuntimeSummary {
     pub app_id_pattern: Option<String>,
     /// Secrets that an app must bring.
     pub secrets_needed: Vec<String>,
+    /// Whether an app must have a database.
+    pub needs_database: bool,
     /// The longest a start may take.
     pub turn_timeout: Duration,
 }

@@ -81,6 +81,14 @@ reason_codes! {
     HookFailed = "hook_failed", "read the hook's log lines, mend the cause, then `app start`";
     /// A hook was cut off by a crash of the daemon or host; it is never run again by itself.
     HookInterrupted = "hook_interrupted", "check what the hook had done, then `app start` runs it again";
+    /// Its database server does not answer.
+    DatabaseUnreachable = "database_unreachable", "start the database server or mend the way to it; the app goes on by itself";
+    /// The database server refused the user, the password, or what is to be made.
+    DatabaseDenied = "database_denied", "correct user and password, or give the user that right (CREATEDB, CREATEROLE, CREATE), then `app start`";
+    /// What has the name of its database or role is somebody else's.
+    DatabaseTaken = "database_taken", "rename or drop what is there, or connect the app to it with `--database new-connection`";
+    /// Its database could not be made or used.
+    DatabaseFailed = "database_failed", "see the text; correct the app's database or [database.servers], then `app start`";
     /// It crashed so often that automatic restarts were given up.
     GaveUp = "gave_up", "mend the cause shown before it, then `app start`";
     /// The host was restarted.

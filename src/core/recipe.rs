@@ -273,4 +273,13 @@ impl Recipe {
         names.dedup();
         names
     }
+
+    /// Whether its templates ask for the app's database.
+    pub fn needs_database(&self) -> bool {
+        let templates = self.templates();
+        templates
+            .iter()
+            .flat_map(|(_, template)| template.placeholders())
+            .any(|hole| matches!(hole, Placeholder::Db(_)))
+    }
 }

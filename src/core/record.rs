@@ -3,11 +3,12 @@
 //! Memory is these rows plus what can be derived or observed again. A command is decided into changes, the changes are
 //! committed, and only then answered.
 
+use crate::database::Made;
 use crate::id::{Epoch, Generation, OperationId, Reign, Run, Seq};
 use crate::intent::Intent;
 use crate::name::{AppId, EnvironmentName};
 use crate::observation::Identity;
-use crate::order::{LocalOverride, Registration, RunGoal};
+use crate::order::{DropGoal, LocalOverride, Registration, RunGoal};
 use crate::phase::Phase;
 use crate::reason::Reason;
 use crate::recipe::Adapter;
@@ -26,6 +27,9 @@ pub struct AppRow {
     pub generation: Generation,
     /// Its generated secret.
     pub jwt: SecretText,
+    /// Its secret for databases: mark and password on the server follow from it, so it stays when the app is removed. Empty
+    /// in rows from before there were databases, until the spec is changed.
+    pub db_secret: SecretText,
     /// Last accepted command.
     pub intent_seq: Seq,
     /// Where it is, in the order of names: the spec's environments, and those that it is leaving.
@@ -162,6 +166,8 @@ pub struct LedgerRow {
     pub hook_begun: bool,
     /// Whether its start is still in the turn that the entry granted.
     pub in_turn: bool,
+    /// What was found of its database when it was last prepared.
+    pub database: Option<Made>,
     /// Port reserved for it.
     pub port: Option<u16>,
     /// Its process.
@@ -196,6 +202,8 @@ pub enum LedgerGoal {
     Remove {
         /// Whether its data goes too.
         purge_data: bool,
+        /// What is to be dropped on a database server.
+        drop: Option<DropGoal>,
     },
 }
 

@@ -106,6 +106,7 @@ mod tests {
             spec: Arc::new(spec),
             generation: Generation(2),
             jwt: SecretText::new("s"),
+            db_secret: SecretText::new("s"),
             intent_seq: Seq(3),
             placements: vec![placement],
             created_at: Wall(1),

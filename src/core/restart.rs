@@ -74,10 +74,8 @@ pub struct RestartHistory {
 impl RestartHistory {
     /// Takes note of an end after a run of `lasted`, and says what to do.
     pub fn ended(&mut self, now: Mono, lasted: Duration, failed: bool, policy: &RestartPolicy) -> Restart {
-        match policy.policy {
-            RestartWhen::Never => return Restart::ByPolicy,
-            RestartWhen::OnFailure if !failed => return Restart::ByPolicy,
-            RestartWhen::OnFailure | RestartWhen::Always => {}
+        if !is_wanted(failed, policy) {
+            return Restart::ByPolicy;
         }
         if lasted >= policy.reset_after {
             self.streak = 0;
@@ -100,6 +98,15 @@ impl RestartHistory {
     /// Failures in a row.
     pub fn streak(&self) -> u32 {
         self.streak
+    }
+}
+
+/// Whether a policy wants another attempt after an end, however many there were.
+pub fn is_wanted(failed: bool, policy: &RestartPolicy) -> bool {
+    match policy.policy {
+        RestartWhen::Never => false,
+        RestartWhen::OnFailure => failed,
+        RestartWhen::Always => true,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::database::Database;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::quantity::{ByteSize, CpuQuota};
 use crate::secret::SecretText;
@@ -129,6 +130,8 @@ pub struct AppSpec {
     pub env: BTreeMap<String, String>,
     /// Secret variables.
     pub secrets: BTreeMap<String, SecretText>,
+    /// Its database; absent = none.
+    pub database: Option<Database>,
     /// Limits.
     pub limits: Limits,
     /// Gateway.
@@ -150,6 +153,7 @@ impl AppSpec {
             start_mode: StartMode::OnFirstVisit,
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            database: None,
             limits: Limits::default(),
             proxy: ProxySettings::default(),
             labels: BTreeMap::new(),

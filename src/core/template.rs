@@ -1,8 +1,10 @@
-//! Texts with placeholders, as recipes write them: `{port}`, `{env.NAME}`, `{secret.NAME}`; `{{` and `}}` are braces.
+//! Texts with placeholders, as recipes write them: `{port}`, `{env.NAME}`, `{secret.NAME}`, `{db.host}`; `{{` and `}}` are braces.
 //!
 //! A placeholder is checked when the template is parsed, its value is filled in when a process is started.
 
 use std::fmt;
+
+use crate::database::Part as Db;
 
 /// The placeholders there are. What is not in this list is a mistake in the recipe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,8 @@ pub enum Placeholder {
     RunDir,
     /// 60 % of the memory limit in MiB, for Node's heap; 0 without a limit.
     HeapMb,
+    /// A part of the connection to its database.
+    Db(Db),
     /// A variable of the app.
     Env(String),
     /// A secret of the app, or `jwt`, which every app is given.
@@ -44,12 +48,29 @@ const PLAIN: &[(&str, Placeholder)] = &[
     ("state_dir", Placeholder::StateDir),
     ("run_dir", Placeholder::RunDir),
     ("heap_mb", Placeholder::HeapMb),
+    ("db.dialect", Placeholder::Db(Db::Dialect)),
+    ("db.host", Placeholder::Db(Db::Host)),
+    ("db.port", Placeholder::Db(Db::Port)),
+    ("db.database", Placeholder::Db(Db::Database)),
+    ("db.schema", Placeholder::Db(Db::Schema)),
+    ("db.user", Placeholder::Db(Db::User)),
+    ("db.password", Placeholder::Db(Db::Password)),
+    ("db.url", Placeholder::Db(Db::Url)),
 ];
 
 impl Placeholder {
     /// The names without argument, for error texts and completion.
     pub fn names() -> impl Iterator<Item = &'static str> {
         PLAIN.iter().map(|(name, _)| *name)
+    }
+
+    /// Whether its value is to be kept from other users of the host.
+    pub fn is_secret(&self) -> bool {
+        match self {
+            Self::Secret(_) => true,
+            Self::Db(part) => part.is_secret(),
+            _ => false,
+        }
     }
 
     fn parse(name: &str) -> Option<Self> {

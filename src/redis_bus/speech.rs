@@ -45,7 +45,7 @@ impl Halves {
         let report = match crate::wire::redis::read_report(body)? {
             ReportMessage::Whole(report) => report,
             ReportMessage::Part(part) => {
-                let taken = self.0.entry(environment.clone()).or_default().take(part);
+                let taken = self.0.entry(environment.clone()).or_default().take(*part);
                 // One that is lost or comes late costs this telling; the next one is whole again.
                 match taken.ok().flatten() {
                     Some(report) => report,

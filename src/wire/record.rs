@@ -31,7 +31,7 @@ pub use fact::{
     read_epoch, read_grant, read_own_environment, read_reign, write_epoch, write_grant, write_own_environment,
     write_reign,
 };
-pub(crate) use goal::{LocalShape, ReasonShape, RunShape};
+pub(crate) use goal::{DropShape, LocalShape, ReasonShape, RunShape};
 pub use instance::{read_instance, write_instance};
 pub use key::{read_key, write_key};
 pub use operation::{read_operation, write_operation};

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::wire::record::{Cipher, RowError};
 use nbs_core::command::ActionKind;
+use nbs_core::database::{Database, Endpoint, Given, Made};
 use nbs_core::id::{EntryId, Epoch, Generation, OperationId, Reign, Run, Seq};
 use nbs_core::intent::Intent;
 use nbs_core::launch::Address;
-use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
+use nbs_core::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use nbs_core::observation::Identity;
 use nbs_core::order::{
-    Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
-    RuntimeSummary, Select, Turn,
+    Capacity, DropGoal, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report,
+    RunGoal, RuntimeSummary, Select, Turn,
 };
 use nbs_core::paths::{AppPath, Paths};
 use nbs_core::phase::Phase;
@@ -78,12 +79,38 @@ fn places(environments: &BTreeSet<EnvironmentName>) -> impl Strategy<Value = Pla
     })
 }
 
+fn server() -> impl Strategy<Value = ServerName> {
+    "[a-z][a-z0-9_-]{0,9}".prop_map(|text| ServerName::parse(&text).unwrap())
+}
+
+fn database() -> impl Strategy<Value = Database> {
+    let name = || "[^\\p{C}]{1,15}";
+    let given = ("[a-z][a-z.]{0,9}", 1..u16::MAX, name(), option::of(name()), name(), "[^\0]{0,20}").prop_map(
+        |(host, port, database, schema, user, password)| {
+            let password = SecretText::new(password);
+            Database::Given(Box::new(Given { host, port, database, schema, user, password }))
+        },
+    );
+    prop_oneof![
+        server().prop_map(|server| Database::New { server }),
+        server().prop_map(|server| Database::Schema { server }),
+        Just(Database::File),
+        given
+    ]
+}
+
 /// Any spec that can be written.
 pub fn spec() -> impl Strategy<Value = AppSpec> {
     let start_mode = select(StartMode::ALL);
     let names = (app_id(), option::of("[^\\p{C}]{0,40}"), app_id(), btree_set(environment(), 1..4));
-    let rest =
-        (start_mode, variables("A"), variables("S"), limits(), btree_map("[a-z][a-z./-]{0,9}", "[^\\p{C}]{0,9}", 0..3));
+    let rest = (
+        start_mode,
+        variables("A"),
+        variables("S"),
+        option::of(database()),
+        limits(),
+        btree_map("[a-z][a-z./-]{0,9}", "[^\\p{C}]{0,9}", 0..3),
+    );
     (names, rest)
         .prop_flat_map(|(names, rest)| {
             let places = places(&names.3);
@@ -92,7 +119,7 @@ pub fn spec() -> impl Strategy<Value = AppSpec> {
         .prop_map(
             |(
                 (name, title, runtime, environments),
-                (start_mode, env, secrets, limits, labels),
+                (start_mode, env, secrets, database, limits, labels),
                 (proxy, placements),
             )| {
                 AppSpec {
@@ -103,6 +130,7 @@ pub fn spec() -> impl Strategy<Value = AppSpec> {
                     start_mode,
                     env,
                     secrets: secrets.into_iter().map(|(name, text)| (name, SecretText::new(text))).collect(),
+                    database,
                     limits,
                     proxy,
                     labels,
@@ -128,11 +156,12 @@ fn life() -> impl Strategy<Value = AppLife> {
 
 /// Any app.
 pub fn app_row() -> impl Strategy<Value = AppRow> {
-    (spec(), any::<[u64; 3]>(), secret(), vec(placement_row(), 0..4), life()).prop_map(
-        |(spec, numbers, jwt, placements, life)| AppRow {
+    (spec(), any::<[u64; 3]>(), [secret(), secret()], vec(placement_row(), 0..4), life()).prop_map(
+        |(spec, numbers, [jwt, db_secret], placements, life)| AppRow {
             spec: Arc::new(spec),
             generation: Generation(numbers[0]),
             jwt,
+            db_secret,
             intent_seq: Seq(numbers[1]),
             placements,
             created_at: Wall(numbers[2]),
@@ -201,14 +230,18 @@ pub fn key_row() -> impl Strategy<Value = KeyRow> {
 /// A goal of an app.
 fn run_goal(app: &AppId) -> impl Strategy<Value = RunGoal> + use<> {
     let app = app.clone();
-    (spec(), any::<u64>(), secret()).prop_map(move |(spec, start_seq, jwt)| {
+    (spec(), any::<u64>(), [secret(), secret()]).prop_map(move |(spec, start_seq, [jwt, db_secret])| {
         let spec = Arc::new(AppSpec { name: app.clone(), ..spec });
-        RunGoal { start_seq: Seq(start_seq), spec, jwt, turn: None }
+        RunGoal { start_seq: Seq(start_seq), spec, jwt, db_secret, turn: None }
     })
 }
 
+fn drop_goal() -> impl Strategy<Value = Option<DropGoal>> {
+    option::of((database(), secret()).prop_map(|(database, db_secret)| DropGoal { database, db_secret }))
+}
+
 fn ledger_goal(app: &AppId) -> impl Strategy<Value = LedgerGoal> + use<> {
-    let remove = any::<bool>().prop_map(|purge_data| LedgerGoal::Remove { purge_data });
+    let remove = (any::<bool>(), drop_goal()).prop_map(|(purge_data, drop)| LedgerGoal::Remove { purge_data, drop });
     prop_oneof![run_goal(app).prop_map(LedgerGoal::Run), Just(LedgerGoal::Stop), remove]
 }
 
@@ -254,6 +287,7 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
             hooks_done: small[1],
             hook_begun,
             in_turn,
+            database: (small[0] % 3 > 0).then_some(Made { own_role: small[0] % 3 == 1 }),
             port,
             identity,
             phase,
@@ -284,6 +318,7 @@ fn runtime() -> impl Strategy<Value = RuntimeSummary> {
                 paths,
                 app_id_pattern,
                 secrets_needed,
+                needs_database: turn_timeout % 2 == 1,
                 turn_timeout: Duration::from_micros(turn_timeout),
             }
         },
@@ -308,8 +343,17 @@ pub fn runtimes() -> impl Strategy<Value = BTreeMap<RuntimeName, RuntimeSummary>
 pub fn registration() -> impl Strategy<Value = Registration> {
     let capacity = (any::<u32>(), any::<u64>()).prop_map(|(cpus, memory_bytes)| Capacity { cpus, memory_bytes });
     let texts = (any::<[String; 3]>(), any::<[Option<String>; 2]>());
-    (environment(), texts, any::<u32>(), runtimes(), option::of(capacity), option::of(reign())).prop_map(
-        |(environment, ([version, boot, host], [url, proxy_url]), concurrent_starts, runtimes, capacity, follows)| {
+    let endpoint = ("[a-z]{1,9}", any::<u16>()).prop_map(|(host, port)| Endpoint { host, port });
+    let has = (option::of(capacity), btree_map(server(), endpoint, 0..3));
+    (environment(), texts, any::<u32>(), runtimes(), has, option::of(reign())).prop_map(
+        |(
+            environment,
+            ([version, boot, host], [url, proxy_url]),
+            concurrent_starts,
+            runtimes,
+            (capacity, databases),
+            follows,
+        )| {
             Registration {
                 environment,
                 version,
@@ -320,6 +364,7 @@ pub fn registration() -> impl Strategy<Value = Registration> {
                 url,
                 proxy_url,
                 capacity,
+                databases,
                 follows,
             }
         },
@@ -359,7 +404,7 @@ pub fn order() -> impl Strategy<Value = Order> {
         let goal = match goal {
             LedgerGoal::Run(goal) => Goal::Run(RunGoal { turn, ..goal }),
             LedgerGoal::Stop => Goal::Stop,
-            LedgerGoal::Remove { purge_data } => Goal::Remove { purge_data },
+            LedgerGoal::Remove { purge_data, drop } => Goal::Remove { purge_data, drop },
         };
         Order { app, reign, generation: Generation(generation), intent_seq: Seq(intent_seq), goal }
     })
@@ -372,12 +417,12 @@ pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
     let header = option::of("x-[a-z]{1,20}".prop_map(|header| Select { header }));
     let place = (adapter(), option::of(prop_oneof![port, unix]), header, option::of(any::<u32>()), option::of(local()));
     let texts = (any::<[Option<String>; 2]>(), vec(any::<String>(), 0..3), vec(any::<String>(), 0..3));
-    let state = (select(Phase::ALL), option::of(reason()), any::<[bool; 2]>());
+    let state = (select(Phase::ALL), option::of(reason()), any::<[bool; 3]>());
     let numbers = (any::<[u64; 4]>(), any::<[u32; 2]>(), option::of(any::<u64>()));
     (app_id(), place, texts, state, numbers).prop_map(|(app, place, texts, state, numbers)| {
         let (adapter, address, select, pid, local) = place;
         let ([version, progress], last_log, notes) = texts;
-        let (phase, reason, [in_turn, strip_prefix]) = state;
+        let (phase, reason, [in_turn, strip_prefix, removing]) = state;
         let ([intent_seq, run, generation, since], [attempt, restarts], next_attempt) = numbers;
         InstanceReport {
             app,
@@ -400,6 +445,7 @@ pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
             last_log,
             notes,
             local,
+            removing,
         }
     })
 }
@@ -425,7 +471,7 @@ pub fn report() -> impl Strategy<Value = Report> {
 /// Any hello.
 pub fn hello() -> impl Strategy<Value = Report> {
     (registration(), vec(instance_report(), 0..12))
-        .prop_map(|(registration, instances)| Report::Hello { registration, instances })
+        .prop_map(|(registration, instances)| Report::Hello { registration: registration.into(), instances })
 }
 
 /// Turns a text around and remembers its place: enough to see that every secret goes through, with its own place.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 pub use crate::wire::field::FieldError;
 use crate::wire::field::{Fields, Walk, join, kind, meant_by, quoted, shown, texts};
 
+mod database;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -83,6 +84,7 @@ pub fn patch_spec(current: &AppSpec, patch: &Value, defaults: &SpecDefaults) -> 
         walk.invalid("name", detail, "leave name out, or create a new app and remove this one");
     }
     let mut merged = write(current, |secret| Value::from(secret.expose()));
+    database::replaced(&mut merged, patch);
     merge(&mut merged, patch);
     // The name was judged above; a wrong one must not be judged twice.
     merged["name"] = Value::from(current.name.as_str());
@@ -93,7 +95,7 @@ pub fn patch_spec(current: &AppSpec, patch: &Value, defaults: &SpecDefaults) -> 
     }
 }
 
-/// Shows a spec. Secrets are write-only: their names stand with null.
+/// Shows a spec. Secrets are write-only: their names stand with null, as does a password.
 pub fn render_spec(spec: &AppSpec) -> Value {
     write(spec, |_| Value::Null)
 }
@@ -137,7 +139,7 @@ fn write(spec: &AppSpec, secret: impl Fn(&SecretText) -> Value) -> Value {
         "start_mode": spec.start_mode.as_str(),
         "idle_stop": null,
         "auto_upgrade": false,
-        "database": { "mode": "none" },
+        "database": database::write(spec.database.as_ref(), &secret),
         "domains": [],
         "env": texts(&spec.env),
         "secrets": secrets,
@@ -185,6 +187,7 @@ fn read(walk: &mut Walk, value: &Value, defaults: &SpecDefaults) -> Option<AppSp
     let environments = read_environments(walk, fields.get("environments"), defaults);
     let env = read_variables(walk, fields.get("env"));
     let secrets = read_secrets(walk, fields.get("secrets"), &env);
+    let database = database::read(walk, fields.get("database"));
     let limits = read_limits(walk, fields.get("limits"));
     let proxy = read_proxy(walk, fields.get("proxy"), environments.as_ref());
     let labels = read_labels(walk, fields.get("labels"));
@@ -197,6 +200,7 @@ fn read(walk: &mut Walk, value: &Value, defaults: &SpecDefaults) -> Option<AppSp
         start_mode,
         env,
         secrets,
+        database,
         limits,
         proxy,
         labels,
@@ -253,16 +257,6 @@ fn refuse_what_is_to_come(walk: &mut Walk, fields: &Fields<'_>) {
         None | Some("dedicated") => {}
         Some("shared") => not_yet(walk, &path, "\"shared\"", "write dedicated"),
         Some(other) => walk.invalid(path, format!("{} is not a way of hosting", quoted(other)), "write dedicated"),
-    }
-    let (path, database) = fields.get("database");
-    let inner = walk.object(&path, database, &["mode", "dialect"]);
-    let (mode_path, mode) = inner.get("mode");
-    match walk.text(&mode_path, mode) {
-        None | Some("none") => {}
-        Some(known @ ("new-database" | "new-connection" | "new-schema")) => {
-            not_yet(walk, &mode_path, &quoted(known), "write none, and hand the connection over by env and secrets");
-        }
-        Some(other) => walk.invalid(mode_path, format!("{} is not a database mode", quoted(other)), "write none"),
     }
     let (path, idle) = fields.get("idle_stop");
     if let Some(idle) = idle.filter(|idle| !idle.is_null()) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
+use nbs_core::database::{Database, Dialect, Given};
+use nbs_core::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::spec::{AppSpec, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub(crate) struct SpecShape {
     env: BTreeMap<String, String>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
+    /// Not in rows of versions before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    database: Option<DatabaseShape>,
     memory_max: Option<u64>,
     cpu_quota: Option<u32>,
     tasks_max: Option<u64>,
@@ -34,6 +38,73 @@ pub(crate) struct SpecShape {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     placements: BTreeMap<String, PlacementShape>,
+}
+
+/// `be` says which one; `dialect` stands beside it for those to come.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "be", rename_all = "lowercase")]
+pub(crate) enum DatabaseShape {
+    New { dialect: String, server: String },
+    Schema { dialect: String, server: String },
+    File { dialect: String },
+    Given(Box<GivenShape>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct GivenShape {
+    dialect: String,
+    host: String,
+    port: u16,
+    database: String,
+    schema: Option<String>,
+    user: String,
+    password: String,
+}
+
+/// Where the password of a given connection is sealed; as a field it cannot be that of a secret, which begins otherwise.
+const DATABASE_PASSWORD: &str = "database/password";
+
+impl DatabaseShape {
+    pub(crate) fn of(database: &Database, cipher: &dyn Cipher, place: Place<'_>) -> Result<Self, RowError> {
+        let dialect = database.dialect().as_str().to_string();
+        Ok(match database {
+            Database::New { server } => Self::New { dialect, server: server.to_string() },
+            Database::Schema { server } => Self::Schema { dialect, server: server.to_string() },
+            Database::File => Self::File { dialect },
+            Database::Given(given) => Self::Given(Box::new(GivenShape {
+                dialect,
+                host: given.host.clone(),
+                port: given.port,
+                database: given.database.clone(),
+                schema: given.schema.clone(),
+                user: given.user.clone(),
+                password: place.seal(cipher, DATABASE_PASSWORD, &given.password)?,
+            })),
+        })
+    }
+
+    pub(crate) fn into_database(self, cipher: &dyn Cipher, place: Place<'_>) -> Result<Database, RowError> {
+        let server = |text: &str| name(ServerName::parse(text));
+        let database = match &self {
+            Self::New { server: text, .. } => Database::New { server: server(text)? },
+            Self::Schema { server: text, .. } => Database::Schema { server: server(text)? },
+            Self::File { .. } => Database::File,
+            Self::Given(given) => Database::Given(Box::new(Given {
+                host: given.host.clone(),
+                port: given.port,
+                database: given.database.clone(),
+                schema: given.schema.clone(),
+                user: given.user.clone(),
+                password: place.open(cipher, DATABASE_PASSWORD, &given.password)?,
+            })),
+        };
+        let dialect = match &self {
+            Self::New { dialect, .. } | Self::Schema { dialect, .. } | Self::File { dialect } => dialect,
+            Self::Given(given) => &given.dialect,
+        };
+        let known = Dialect::parse(dialect).filter(|known| *known == database.dialect());
+        word("dialect", dialect, known.map(|_| database))
+    }
 }
 
 /// `choice` is a word, `environment` its name where the word is `environment`: a name must not be taken for a word.
@@ -73,6 +144,7 @@ impl SpecShape {
             start_mode: spec.start_mode.as_str().into(),
             env: spec.env.clone(),
             secrets: secrets?,
+            database: spec.database.as_ref().map(|one| DatabaseShape::of(one, cipher, place)).transpose()?,
             memory_max: spec.limits.memory_max.map(|size| size.0),
             cpu_quota: spec.limits.cpu_quota.map(|quota| quota.0),
             tasks_max: spec.limits.tasks_max,
@@ -112,6 +184,7 @@ impl SpecShape {
             start_mode: word("start_mode", &self.start_mode, StartMode::parse(&self.start_mode))?,
             env: self.env,
             secrets,
+            database: self.database.map(|shape| shape.into_database(cipher, place)).transpose()?,
             limits: Limits {
                 memory_max: self.memory_max.map(ByteSize),
                 cpu_quota: self.cpu_quota.map(CpuQuota),

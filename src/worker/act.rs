@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ports::{Known, ObservationSender, Prober};
+use crate::ports::{DatabaseMaker, Known, ObservationSender, Prober};
 use crate::worker::adapters::{Adapters, Logs, needs_notify_socket};
 
 /// Starts of processes under way at one time. More than twice the cores of a small host gains nothing.
@@ -31,6 +31,7 @@ pub(super) struct Hands {
     pub(super) adapters: Adapters,
     pub(super) logs: Arc<Logs>,
     pub(super) prober: Arc<dyn Prober>,
+    databases: Arc<dyn DatabaseMaker>,
     observations: ObservationSender,
     spawns: Arc<Semaphore>,
     units: Arc<Semaphore>,
@@ -43,10 +44,12 @@ impl Hands {
         adapters: Adapters,
         logs: Arc<Logs>,
         prober: Arc<dyn Prober>,
+        databases: Arc<dyn DatabaseMaker>,
         observations: ObservationSender,
     ) -> Self {
         let (spawns, units) = (Arc::new(Semaphore::new(SPAWNS_AT_ONCE)), Arc::new(Semaphore::new(UNITS_AT_ONCE)));
-        Self { adapters, logs, prober, observations, spawns, units, hooks: Arc::default(), tasks: TaskTracker::new() }
+        let (hooks, tasks) = (Arc::default(), TaskTracker::new());
+        Self { adapters, logs, prober, databases, observations, spawns, units, hooks, tasks }
     }
 
     /// Tells the loop a fact that arose here.
@@ -62,6 +65,25 @@ impl Hands {
         match effect {
             Effect::Spawn(launch) => self.spawn(launch),
             Effect::Hook { launch, index, argv, timeout } => self.hook(launch, index, argv, timeout),
+            Effect::PrepareDatabase { app, run, plan } => {
+                let (databases, observations) = (self.databases.clone(), self.observations.clone());
+                self.tasks.spawn(async move {
+                    let fact = match databases.prepare(&plan).await {
+                        Ok(made) => Fact::DatabaseReady(made),
+                        Err(failure) => Fact::DatabaseFailed(failure),
+                    };
+                    let _ = observations.send(Observation { app, run, fact }).await;
+                });
+            }
+            Effect::DropDatabase { app, run, plan } => {
+                let (databases, observations) = (self.databases.clone(), self.observations.clone());
+                self.tasks.spawn(async move {
+                    let fact = Fact::DatabaseDropped(databases.drop_all(&plan).await);
+                    let _ = observations.send(Observation { app, run, fact }).await;
+                });
+            }
+            Effect::WatchDatabase(watch) => self.databases.watch(watch),
+            Effect::UnwatchDatabase(endpoint) => self.databases.unwatch(&endpoint),
             Effect::CancelHook(app) => {
                 let token = self.hooks.lock().unwrap_or_else(PoisonError::into_inner).get(&app).cloned();
                 token.inspect(CancellationToken::cancel);

@@ -22,7 +22,7 @@ use nbs_core::time::Mono;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Clock, LogReader, News, ObservationSender, Prober, Record, Word};
+use crate::ports::{Clock, DatabaseMaker, DatabaseNews, LogReader, News, ObservationSender, Prober, Record, Word};
 use crate::worker::act::Hands;
 use crate::worker::adapters::Logs;
 use crate::worker::run::Loop;
@@ -42,6 +42,7 @@ pub(crate) struct Inbox {
     /// Words of the handles, which have a queue of their own: no number of orders keeps a person's word out.
     locals: mpsc::Receiver<Word>,
     recipes: mpsc::Receiver<()>,
+    databases: mpsc::Receiver<DatabaseNews>,
     pings: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
@@ -53,6 +54,10 @@ pub struct Parts {
     pub adapters: Adapters,
     /// Asks instances how they are.
     pub prober: Arc<dyn Prober>,
+    /// Makes databases.
+    pub databases: Arc<dyn DatabaseMaker>,
+    /// Where it tells which servers answer.
+    pub database_news: mpsc::Receiver<DatabaseNews>,
     /// The ledger.
     pub record: Arc<dyn Record>,
     /// The time.
@@ -158,14 +163,21 @@ pub async fn start(
     let brain = Environment::new(parts.settings, parts.recipes.recipes(), rows, parts.follows);
     let mut worker = Loop {
         brain,
-        hands: Hands::new(parts.adapters, logs.clone(), parts.prober, parts.observation_sender),
+        hands: Hands::new(parts.adapters, logs.clone(), parts.prober, parts.databases, parts.observation_sender),
         record: parts.record,
         clock: parts.clock,
         recipes: parts.recipes,
         reports: parts.reports,
         mirror: parts.mirror,
         environment,
-        inbox: Inbox { observations: parts.observations, words: parts.words, locals, recipes, pings },
+        inbox: Inbox {
+            observations: parts.observations,
+            words: parts.words,
+            locals,
+            recipes,
+            databases: parts.database_news,
+            pings,
+        },
         unwritten: BTreeMap::new(),
         unwritten_reign: None,
         unwritten_told: false,

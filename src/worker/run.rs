@@ -89,6 +89,7 @@ impl Loop {
                 Some(observation) = self.inbox.observations.recv() => inputs.push(Input::Observed(observation)),
                 Some(word) = self.inbox.words.recv() => inputs.extend(self.hear(word, now).await),
                 Some(word) = self.inbox.locals.recv() => inputs.extend(self.hear(word, now).await),
+                Some((server, state)) = self.inbox.databases.recv() => inputs.push(Input::Database(server, state)),
                 Some(()) = self.inbox.recipes.recv() => inputs.push(Input::Recipes(self.recipes.recipes())),
                 Some(ping) = self.inbox.pings.recv() => {
                     // Who asked may have given up; the answer is that this line is reached.

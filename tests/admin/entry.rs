@@ -240,6 +240,7 @@ fn shown(spec: AppSpec, generation: u64, intent: Intent) -> AppView {
         last_log: if broken { vec!["cannot find module".into()] } else { vec![] },
         notes: vec![],
         local: None,
+        removing: false,
     };
     let instance = InstanceView {
         environment: local(),
@@ -277,6 +278,7 @@ pub fn registration() -> Registration {
         paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: vec![],
+        needs_database: false,
         turn_timeout: std::time::Duration::from_secs(60),
     };
     Registration {
@@ -289,6 +291,7 @@ pub fn registration() -> Registration {
         url: None,
         proxy_url: None,
         capacity: None,
+        databases: Default::default(),
         follows: None,
     }
 }

@@ -103,7 +103,7 @@ pub async fn fleet() -> Fleet {
     let room = serve(entry, None, None, Arc::new(move || hand.now())).await;
     let fleet = Fleet { room, news, clock, hosts, stop };
     for name in ["env_a", "env_b"] {
-        fleet.tell(name, Report::Hello { registration: of(name), instances: Vec::new() }).await;
+        fleet.tell(name, Report::Hello { registration: of(name).into(), instances: Vec::new() }).await;
         fleet.status_of(name, "available").await;
     }
     fleet
@@ -153,6 +153,7 @@ fn answer(order: &Order) -> Report {
         last_log: vec![],
         notes: vec![],
         local: None,
+        removing: false,
     }))
 }
 

@@ -105,12 +105,12 @@ fn bad_specs() -> Vec<Case> {
             &["not available yet"],
         ),
         case(
-            "a database",
+            "a database where there is no server",
             create(|s| s["database"] = json!({ "mode": "new-database" })),
             400,
             "invalid",
-            Some("database.mode"),
-            &["not available yet"],
+            Some("database.server"),
+            &["no database server", "[database.servers.default]"],
         ),
         case("a duplicate name", create(|s| s["name"] = json!("old")), 409, "already_exists", Some("name"), &["old"]),
     ]

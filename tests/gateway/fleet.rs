@@ -53,6 +53,7 @@ pub fn at(name: &str, url: String, is_local: bool) -> EnvironmentView {
             url: Some("http://192.0.2.1:1".into()),
             proxy_url: Some(url),
             capacity: None,
+            databases: Default::default(),
             follows: None,
         }),
         heard_at: Wall(0),
@@ -77,6 +78,7 @@ pub fn with_recipe(mut view: EnvironmentView, runtime: &str, paths: Paths) -> En
         max_limits: Limits::default(),
         paths,
         app_id_pattern: None,
+        needs_database: false,
         secrets_needed: Vec::new(),
         turn_timeout: Duration::from_secs(1),
     };

@@ -189,6 +189,7 @@ pub fn running(app: &str, address: Address, strip: bool) -> AppView {
         last_log: Vec::new(),
         notes: Vec::new(),
         local: None,
+        removing: false,
     };
     view.instances[0].report = Some(Arc::new(report));
     view

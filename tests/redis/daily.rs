@@ -115,7 +115,7 @@ async fn a_full_telling_of_thousands_of_instances_arrives_as_one() {
 
 fn hello(worker: &WorkerSide) -> Report {
     let instances = worker.instances.lock().unwrap().clone();
-    Report::Hello { registration: registration(&worker.name), instances }
+    Report::Hello { registration: registration(&worker.name).into(), instances }
 }
 
 #[tokio::test]

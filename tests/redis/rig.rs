@@ -123,7 +123,7 @@ impl EntrySide {
     pub async fn hears_hello(&mut self, env: &str) -> (Registration, Vec<InstanceReport>) {
         self.hears(&format!("hello of {env}"), |news| match news {
             News::Report(from, Report::Hello { registration, instances }) if *from == environment(env) => {
-                Some((registration.clone(), instances.clone()))
+                Some(((**registration).clone(), instances.clone()))
             }
             _ => None,
         })
@@ -236,7 +236,7 @@ impl WorkerSide {
             while let Some(word) = heard.recv().await {
                 if matches!(word, Word::Tell) {
                     let instances = has.lock().unwrap().clone();
-                    let hello = Report::Hello { registration: registration(&name), instances };
+                    let hello = Report::Hello { registration: registration(&name).into(), instances };
                     let _ = back.send(News::Report(name.clone(), hello)).await;
                 }
                 let _ = words_sender.send(word).await;
@@ -336,6 +336,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: Vec::new(),
+        needs_database: false,
         turn_timeout: Duration::from_secs(30),
     };
     Registration {
@@ -348,6 +349,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         url: Some("http://127.0.0.1:1".into()),
         proxy_url: None,
         capacity: None,
+        databases: Default::default(),
         follows: None,
     }
 }
@@ -361,6 +363,7 @@ pub fn spec(name: &str) -> AppSpec {
         start_mode: StartMode::WithSupervisor,
         env: BTreeMap::new(),
         secrets: BTreeMap::from([("MAIL".into(), SecretText::new("mail-secret"))]),
+        database: None,
         limits: Limits::default(),
         proxy: ProxySettings { choice: ProxyChoice::Required, hold_timeout: None },
         labels: BTreeMap::new(),
@@ -370,7 +373,13 @@ pub fn spec(name: &str) -> AppSpec {
 
 pub fn run(reign: &Reign, name: &str, seq: u64, turn: Option<u64>) -> Order {
     let turn = turn.map(|number| Turn { accept_by: Duration::from_secs(10), number });
-    let goal = RunGoal { start_seq: Seq(seq), spec: spec(name).into(), jwt: SecretText::new("jwt-secret"), turn };
+    let goal = RunGoal {
+        start_seq: Seq(seq),
+        spec: spec(name).into(),
+        jwt: SecretText::new("jwt-secret"),
+        db_secret: SecretText::new(""),
+        turn,
+    };
     Order {
         app: app(name),
         reign: reign.clone(),
@@ -402,6 +411,7 @@ pub fn instance(name: &str, seq: u64, phase: Phase) -> InstanceReport {
         last_log: Vec::new(),
         notes: Vec::new(),
         local: None,
+        removing: false,
     }
 }
 

@@ -26,6 +26,7 @@ use nbsupervisor::ports::{Record, TokenRow};
 use nbsupervisor::store::Store;
 
 pub const SECRET: &str = "correct horse battery staple";
+pub const DB_SECRET: &str = "database-secret-of-the-app-in-plain-text-0123456789";
 pub const JWT: &str = "jwt-of-the-app-in-plain-text";
 
 pub fn app_id(text: &str) -> AppId {
@@ -45,6 +46,7 @@ pub fn app(name: &str, generation: u64, seq: u64) -> AppRow {
         spec: spec(name),
         generation: Generation(generation),
         jwt: SecretText::new(JWT),
+        db_secret: SecretText::new(DB_SECRET),
         intent_seq: Seq(seq),
         placements: vec![PlacementRow {
             environment: EnvironmentName::parse("local").unwrap(),
@@ -91,7 +93,13 @@ pub fn key(key: &str, at: u64) -> KeyRow {
 }
 
 pub fn instance(name: &str, seq: u64) -> LedgerRow {
-    let goal = RunGoal { start_seq: Seq(seq), spec: spec(name), jwt: SecretText::new(JWT), turn: None };
+    let goal = RunGoal {
+        start_seq: Seq(seq),
+        spec: spec(name),
+        jwt: SecretText::new(JWT),
+        db_secret: SecretText::new(DB_SECRET),
+        turn: None,
+    };
     LedgerRow {
         app: app_id(name),
         epoch: Epoch(1),
@@ -104,6 +112,7 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
         hooks_done: 1,
         hook_begun: false,
         in_turn: true,
+        database: Some(nbs_core::database::Made { own_role: true }),
         port: Some(20_001),
         identity: Some(Identity { pid: 4711, start_ticks: 99, boot: "b".into(), invocation: None }),
         phase: Phase::Running,
@@ -113,7 +122,13 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
         last_log: vec!["line".into()],
         turn: 3,
         local: Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) }),
-        shelved: Some(RunGoal { start_seq: Seq(seq), spec: spec(name), jwt: SecretText::new(JWT), turn: None }),
+        shelved: Some(RunGoal {
+            start_seq: Seq(seq),
+            spec: spec(name),
+            jwt: SecretText::new(JWT),
+            db_secret: SecretText::new(DB_SECRET),
+            turn: None,
+        }),
     }
 }
 
@@ -133,6 +148,7 @@ pub fn environment(name: &str) -> EnvironmentRow {
         paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: vec!["KEY".into()],
+        needs_database: false,
         turn_timeout: Duration::from_secs(300),
     };
     let registration = Registration {
@@ -144,6 +160,7 @@ pub fn environment(name: &str) -> EnvironmentRow {
         host: "host-1".into(),
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
+        databases: Default::default(),
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
         follows: None,
     };

@@ -8,7 +8,7 @@ use nbsupervisor::store::Store;
 use rusqlite::Connection;
 use tempfile::tempdir;
 
-use crate::samples::{JWT, SECRET, app, app_change, filled, instance};
+use crate::samples::{DB_SECRET, JWT, SECRET, app, app_change, filled, instance};
 
 #[tokio::test]
 async fn no_file_shows_a_secret() {
@@ -20,7 +20,7 @@ async fn no_file_shows_a_secret() {
         for name in names {
             let bytes = fs::read(dir.path().join(name)).unwrap();
             assert!(!bytes.is_empty(), "{when}: {name}");
-            for text in [SECRET, JWT] {
+            for text in [SECRET, JWT, DB_SECRET] {
                 assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{when}: {name}");
             }
         }

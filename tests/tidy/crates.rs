@@ -49,6 +49,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["process", "ground", "config", "lifecycle", "admin", "gateway", "cli", "store", "usage", "probe"]),
     ("redis", &["redis_bus"]),
     ("rusqlite", &["store"]),
+    ("tokio-postgres", &["database"]),
+    ("postgres-protocol", &["database"]),
     ("rustls", &["redis_bus"]),
     ("rustix", &["process", "ground", "usage", "probe", "gateway", "admin", "lifecycle", "security", "store", "clock"]),
     ("sd-notify", &["lifecycle"]),

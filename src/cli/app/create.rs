@@ -7,6 +7,7 @@ use hyper::Method;
 use nbs_core::spec::StartMode;
 use serde_json::{Map, Value};
 
+use super::database::DatabaseArgs;
 use crate::cli::Session;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::wait::{WaitArgs, outcomes};
@@ -35,6 +36,8 @@ pub struct CreateArgs {
     /// A secret variable: asked for, or read from a file (repeatable)
     #[arg(long = "secret", value_name = "KEY[=@FILE]")]
     secrets: Vec<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Memory at most, such as 512M
     #[arg(long, value_name = "SIZE")]
     memory_max: Option<String>,
@@ -102,6 +105,7 @@ fn spec(args: CreateArgs) -> Outcome<Map<String, Value>> {
         let (name, value) = read_secret(&secret)?;
         put(&mut spec, "secrets", &name, value.into());
     }
+    args.database.add(&mut spec)?;
     let limits = [
         ("memory_max", args.memory_max.map(Value::from)),
         ("cpu_quota", args.cpu_quota.map(Value::from)),
@@ -119,7 +123,8 @@ fn spec(args: CreateArgs) -> Outcome<Map<String, Value>> {
     Ok(spec)
 }
 
-fn put(spec: &mut Map<String, Value>, table: &str, key: &str, value: Value) {
+/// Puts a value into a table of a spec.
+pub fn put(spec: &mut Map<String, Value>, table: &str, key: &str, value: Value) {
     let entry = spec.entry(table).or_insert_with(|| Value::Object(Map::new()));
     if let Some(map) = entry.as_object_mut() {
         map.insert(key.into(), value);
@@ -136,16 +141,16 @@ fn split<'a>(what: &str, pair: &'a str) -> Outcome<(&'a str, &'a str)> {
 }
 
 /// A secret never stands on the command line, where every user of the host could read it.
-fn read_secret(given: &str) -> Outcome<(String, String)> {
+pub fn read_secret(given: &str) -> Outcome<(String, String)> {
     let Some((key, source)) = given.split_once('=') else { return Ok((given.into(), ask(given)?)) };
     let Some(file) = source.strip_prefix('@') else {
         return Err(Failure::usage(
-            format!("the value of secret {key} must not stand on the command line, where others can read it"),
-            format!("write --secret {key} and type it, or --secret {key}=@FILE"),
+            format!("the value of {key} must not stand on the command line, where others can read it"),
+            "leave the value out and type it, or name a file that holds it: …=@FILE",
         ));
     };
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let text = format!("the secret {key} cannot be read from {file}: {error}");
+        let text = format!("{key} cannot be read from {file}: {error}");
         Failure::usage(text, "name a file that you may read")
     })?;
     Ok((key.into(), text.strip_suffix('\n').unwrap_or(&text).into()))
@@ -167,8 +172,8 @@ fn ask(key: &str) -> Outcome<String> {
     }
     match read {
         Ok(0) => {
-            let hint = format!("type it, pipe it in, or write --secret {key}=@FILE");
-            Err(Failure::usage(format!("no value for secret {key} came"), hint))
+            let hint = "type it, pipe it in, or name a file that holds it: …=@FILE";
+            Err(Failure::usage(format!("no value for {key} came"), hint))
         }
         Ok(_) => Ok(line.trim_end_matches(['\n', '\r']).into()),
         Err(error) => Err(Failure::new(Exit::Failed, format!("standard input cannot be read: {error}"))),

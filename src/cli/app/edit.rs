@@ -93,7 +93,7 @@ fn from_flags(args: &EditArgs) -> Outcome<Value> {
 /// Variables, secrets and labels are texts; everything else is JSON where it parses.
 fn read(key: &str, value: &str) -> Outcome<Value> {
     let table = key.split('.').next().unwrap_or_default();
-    if table == "secrets" {
+    if table == "secrets" || key == "database.password" {
         let text = format!("the value of {key} must not stand on the command line, where others can read it");
         return Err(Failure::usage(text, "write the secret into a JSON file: --json FILE (or - for standard input)"));
     }

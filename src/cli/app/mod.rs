@@ -1,6 +1,7 @@
 //! `app …`: which verb goes where.
 
 pub mod create;
+pub mod database;
 pub mod edit;
 pub mod local;
 pub mod logs;

@@ -11,6 +11,7 @@ use crate::cli::client::with_query;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::out::count;
 use crate::cli::wait::{WaitArgs, outcomes};
+use crate::wire::api::app::App;
 use crate::wire::api::operation::Operation;
 
 /// Connections for many commands: what comes together shares one flush of the record, instead of waiting for one each.
@@ -58,6 +59,9 @@ pub struct RemoveArgs {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Only say what would be removed, and what kept
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -88,19 +92,51 @@ pub async fn run_or_local(session: &mut Session, action: &'static str, args: Loc
 
 pub async fn remove(session: &mut Session, args: RemoveArgs) -> Outcome {
     let names = if args.all { names(session).await? } else { args.names };
+    let mut apps: Vec<App> = Vec::new();
+    // Of many, nobody reads the list of what is kept.
+    let told = args.dry_run || args.purge_data || names.len() <= IN_ORDER_MAX;
+    for name in names.iter().filter(|_| told) {
+        // One that is not there is told by its removal.
+        match session.client.read(&path(name)).await {
+            Ok(app) => apps.push(app),
+            Err(failure) if failure.exit == Exit::Unreachable || args.dry_run => return Err(failure),
+            Err(_) => {}
+        }
+    }
+    let data = || apps.iter().flat_map(|app| app.data.iter().map(|held| format!("{}: {held}", app.name)));
+    if args.dry_run {
+        return dry_run(session, &apps, args.purge_data);
+    }
     // Apps named one by one with their data kept come back by `create --reuse`; anything more is asked about.
     if !names.is_empty() && (args.all || args.purge_data) {
-        let data = if args.purge_data { " and their data, for good" } else { "" };
-        session.out.confirm(&format!("remove {}{data}?", names.join(", ")), args.yes)?;
+        let kept = if args.purge_data { " and their data, for good" } else { "" };
+        if args.purge_data {
+            data().for_each(|held| session.out.say(format!("to be deleted: {held}")));
+        }
+        session.out.confirm(&format!("remove {}{kept}?", names.join(", ")), args.yes)?;
     }
     let purge = args.purge_data.then(|| "true".to_string());
     let requests =
         names.iter().map(|name| (Method::DELETE, with_query(&path(name), &[("purge_data", purge.clone())]), None));
     submit(session, requests.collect(), &args.wait).await?;
     if !args.purge_data && !args.wait.no_wait && !names.is_empty() {
+        data().for_each(|held| session.out.say(format!("kept: {held}")));
         session.out.say("data is kept; `app remove --purge-data` would have removed it");
     }
     Ok(())
+}
+
+fn dry_run(session: &Session, apps: &[App], purge_data: bool) -> Outcome {
+    if session.out.is_json() {
+        let app = |app: &App| json!({ "app": app.name, "data": app.data, "purge_data": purge_data });
+        return session.out.data(json!({ "remove": apps.iter().map(app).collect::<Vec<_>>() }).to_string());
+    }
+    let word = if purge_data { "delete" } else { "keep" };
+    let lines = apps.iter().flat_map(|app| {
+        let held = app.data.iter().map(move |held| format!("{word} {held}"));
+        std::iter::once(format!("remove {}", app.name)).chain(held)
+    });
+    session.out.data(lines.collect::<Vec<_>>().join("\n"))
 }
 
 pub async fn stop_all(session: &mut Session, args: StopAllArgs) -> Outcome {

@@ -199,8 +199,9 @@ pub async fn show(session: &mut Session, name: &str) -> Outcome {
     line("url", app.url.clone());
     line("generation", app.generation.to_string());
     line("created", app.created_at.clone());
-    for part in ["env", "secrets", "limits", "labels"] {
+    for part in ["env", "secrets", "database", "limits", "labels"] {
         let map = app.spec.get(part).and_then(|value| value.as_object());
+        let map = map.filter(|map| map.get("mode").is_none_or(|mode| mode != "none"));
         for (key, value) in map.into_iter().flatten() {
             let shown = match (part, value.as_str()) {
                 ("secrets", _) => format!("{key} (not shown)"),
@@ -211,6 +212,7 @@ pub async fn show(session: &mut Session, name: &str) -> Outcome {
             line(part, shown);
         }
     }
+    app.data.iter().for_each(|held| line("data", held.clone()));
     for instance in &app.instances {
         show_instance(instance, &app, &mut line);
     }

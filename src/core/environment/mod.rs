@@ -10,6 +10,7 @@
 //! the new entry would be locked out until its epoch is higher by chance.
 
 mod alone;
+mod databases;
 mod stray;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::Endpoint;
 use crate::effect::Effect;
 use crate::id::{Epoch, Reign, Run, Seq};
 use crate::instance::{Context, Instance};
@@ -32,6 +34,8 @@ use crate::port_book::PortBook;
 use crate::recipe::{Adapter, Recipe};
 use crate::record::{LedgerGoal, LedgerRow};
 use crate::time::{Mono, Now};
+
+pub(crate) use databases::Databases;
 
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
@@ -81,6 +85,8 @@ pub enum Input {
     },
     /// A fact.
     Observed(Observation),
+    /// A database server answers, or why it does not.
+    Database(Endpoint, Result<(), String>),
     /// The recipes were read again.
     Recipes(BTreeMap<RuntimeName, Arc<Recipe>>),
     /// Time has passed.
@@ -113,6 +119,7 @@ pub struct Environment {
     turns: usize,
     due: BTreeSet<(Mono, AppId)>,
     ports: PortBook,
+    databases: Databases,
     /// The entry whose orders count.
     follows: Option<Reign>,
     /// Lives of apps that the ledger does not know.
@@ -157,6 +164,7 @@ impl Environment {
             turns,
             due: BTreeSet::new(),
             ports,
+            databases: Databases::default(),
             follows,
             strays: BTreeMap::new(),
             gone: BTreeMap::new(),
@@ -215,6 +223,7 @@ impl Environment {
             Input::Observed(Observation { app, run, fact }) => {
                 self.with_instance(now, &app, &mut effects, |instance, ctx| instance.observe(ctx, run, fact));
             }
+            Input::Database(endpoint, state) => self.database_told(now, &endpoint, state, &mut effects),
             Input::Recipes(recipes) => {
                 self.recipes = recipes;
                 effects.push(Effect::Report(Report::Runtimes(self.runtimes())));
@@ -236,7 +245,7 @@ impl Environment {
 
     /// What the environment says of itself, and all it has.
     pub fn hello(&self) -> Report {
-        Report::Hello { registration: self.registration(), instances: self.reports() }
+        Report::Hello { registration: self.registration().into(), instances: self.reports() }
     }
 
     /// Its name.
@@ -261,6 +270,7 @@ impl Environment {
             url: self.settings.url.clone(),
             proxy_url: self.settings.proxy_url.clone(),
             capacity: self.settings.capacity,
+            databases: self.endpoints(),
             follows: self.follows.clone(),
         }
     }
@@ -318,7 +328,7 @@ impl Environment {
                 LedgerGoal::Run(goal)
             }
             Goal::Stop => LedgerGoal::Stop,
-            Goal::Remove { purge_data } => LedgerGoal::Remove { purge_data },
+            Goal::Remove { purge_data, drop } => LedgerGoal::Remove { purge_data, drop },
         };
         self.with_instance(now, &app, effects, |instance, ctx| match taken_up {
             true => instance.take_up(ctx, goal),
@@ -384,8 +394,11 @@ impl Environment {
         let mut own = Vec::new();
         let places = &self.settings.places;
         let (recipes, adapter, autonomous) = (&self.recipes, self.settings.adapter, self.settings.autonomous);
-        let (ports, effects_of_step) = (&mut self.ports, &mut own);
-        step(instance, &mut Context { now, recipes, places, adapter, autonomous, ports, effects: effects_of_step });
+        let (ports, databases, effects_of_step) = (&mut self.ports, &self.databases, &mut own);
+        let mut context =
+            Context { now, recipes, places, adapter, autonomous, databases, ports, effects: effects_of_step };
+        step(instance, &mut context);
+        self.databases.follow(app, instance.database_watch(places), effects);
         self.turns = self.turns + usize::from(instance.in_turn()) - usize::from(had_turn);
         if let Some(due) = before {
             self.due.remove(&(due, app.clone()));
@@ -411,12 +424,13 @@ impl Environment {
                 self.ports.release(app, port);
             }
             self.turns -= usize::from(instance.in_turn());
+            self.databases.follow(app, None, effects);
             self.instances.remove(app);
             return;
         }
         effects.push(Effect::Remember(Box::new(instance.row.clone())));
         effects.append(&mut own);
-        effects.extend(instance.clean_up());
+        effects.extend(instance.clean_up(places));
         effects.push(Effect::Report(instance.report()));
     }
 }
@@ -432,6 +446,7 @@ fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
         paths: recipe.paths.clone(),
         app_id_pattern: recipe.app_id_pattern.clone(),
         secrets_needed: recipe.secrets_needed(),
+        needs_database: recipe.needs_database(),
         turn_timeout: recipe.turn_timeout(),
     }
 }

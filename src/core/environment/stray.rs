@@ -83,6 +83,7 @@ impl Environment {
             last_log: Vec::new(),
             notes: vec!["found without a ledger; it is left alone until the entry says what it should be".into()],
             local: None,
+            removing: false,
         })
     }
 }

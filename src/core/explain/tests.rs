@@ -42,6 +42,7 @@ fn report(phase: Phase) -> InstanceReport {
         last_log: vec![],
         notes: vec![],
         local: None,
+        removing: false,
     }
 }
 
@@ -81,6 +82,7 @@ fn environment(presence: Presence) -> EnvironmentView {
         url: None,
         proxy_url: None,
         capacity: None,
+        databases: Default::default(),
         follows: None,
     };
     EnvironmentView {

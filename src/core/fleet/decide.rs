@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{Action, ActionKind, Command, Denied, IdempotencyKey, Verdict};
+use crate::fleet::database::fits;
 use crate::fleet::{App, Fleet, wants_run};
 use crate::id::{Generation, OperationId, Seq};
 use crate::intent::Intent;
@@ -131,19 +132,31 @@ impl Fleet {
         if self.ledger.active_count() >= limits::OPERATIONS_ACTIVE_MAX {
             return Err(Denied::QueueFull(self.ledger.active_count()));
         }
-        if let Action::Create { spec, jwt, reuse } = &command.action {
-            return self.judge_create(now, seq, spec, jwt, *reuse);
+        if let Action::Create { spec, jwt, db_secret, reuse } = &command.action {
+            return self.judge_create(now, seq, spec, (jwt, db_secret), *reuse);
         }
         let app = self.living(&command.app).ok_or_else(|| Denied::NotFound(command.app.clone()))?;
         if app.row.life != AppLife::Kept {
             return match command.action {
+                // Its data cannot be dropped at present, or somebody thought again: it goes without them.
+                Action::Remove { purge_data: false } if app.row.life == (AppLife::Removing { purge_data: true }) => {
+                    let life = AppLife::Removing { purge_data: false };
+                    let row = AppRow { life, intent_seq: seq, ..app.row.clone() };
+                    Ok(Outcome::working(row, Priority::Operator))
+                }
                 Action::Remove { .. } => Ok(Outcome::already(&app.row)),
                 _ => Err(Denied::Removing(command.app.clone())),
             };
         }
         let targets = targets(app, command)?;
         match &command.action {
-            Action::Update { spec, if_match } => self.judge_update(now, seq, app, spec, *if_match),
+            Action::Update { spec, if_match, db_secret } => {
+                let mut outcome = self.judge_update(now, seq, app, spec, *if_match)?;
+                if let Some(row) = &mut outcome.row {
+                    row.db_secret = kept(Some(&row.db_secret), db_secret);
+                }
+                Ok(outcome)
+            }
             Action::Start => Ok(judge_start(seq, app, &targets, Intent::Run, Priority::Operator)),
             Action::Wake => Ok(judge_start(seq, app, &targets, Intent::OnDemand { awake: true }, Priority::Visitor)),
             Action::Restart => {
@@ -172,12 +185,12 @@ impl Fleet {
         now: Now,
         seq: Seq,
         spec: &Arc<AppSpec>,
-        jwt: &SecretText,
+        (jwt, db_secret): (&SecretText, &SecretText),
         reuse: bool,
     ) -> Result<Outcome, Denied> {
         let name = &spec.name;
-        let former = self.apps.get(name).map(|app| (app.row.life, app.row.generation));
-        let generation = match former {
+        let former = self.apps.get(name).map(|app| &app.row);
+        let generation = match former.map(|row| (row.life, row.generation)) {
             None => Generation(1),
             Some((AppLife::Removed, last)) if reuse => last.next(),
             Some((AppLife::Removed, _)) => return Err(Denied::Removed(name.clone())),
@@ -205,6 +218,7 @@ impl Fleet {
             spec: spec.clone(),
             generation,
             jwt: jwt.clone(),
+            db_secret: kept(former.map(|row| &row.db_secret), db_secret),
             intent_seq: seq,
             placements: spec.environments.iter().map(place).collect(),
             created_at: now.wall,
@@ -242,6 +256,7 @@ impl Fleet {
             let detail = format!("{} environments are more than an app may have", spec.environments.len());
             return invalid("environments".into(), detail, format!("name {} or fewer", limits::PLACEMENTS_MAX));
         }
+        self.is_one_database(spec)?;
         for environment in &spec.environments {
             let place = match (self.places.get(environment), already.contains(environment)) {
                 (Some(place), true) => place,
@@ -278,6 +293,7 @@ impl Fleet {
                 let detail = format!("runtime {} needs the secret {missing}", spec.runtime);
                 return invalid(format!("secrets.{missing}"), detail, "give it a value".into());
             }
+            fits(spec, &place.registration)?;
         }
         Ok(())
     }
@@ -508,6 +524,11 @@ fn replaced(row: &AppRow, spec: &AppSpec, seq: Seq) -> Vec<PlacementRow> {
     let mut placements: Vec<PlacementRow> = leaving.chain(stays).collect();
     placements.sort_by(|a, b| a.environment.cmp(&b.environment));
     placements
+}
+
+/// A secret that was given once stays: what was made with it is found by it.
+fn kept(former: Option<&SecretText>, offered: &SecretText) -> SecretText {
+    former.filter(|secret| !secret.expose().is_empty()).unwrap_or(offered).clone()
 }
 
 fn latest_start(row: &AppRow) -> Seq {

@@ -6,6 +6,7 @@
 //! again at any time (level-triggered), so nothing is lost with memory. Deliberately absent: how orders travel.
 
 mod boot;
+mod database;
 mod decide;
 mod govern;
 mod observe;

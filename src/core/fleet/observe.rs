@@ -42,7 +42,7 @@ impl Fleet {
                 self.touched.environments = true;
                 Vec::new()
             }
-            Report::Hello { registration, instances } => self.hello(now, environment, registration, instances, new_id),
+            Report::Hello { registration, instances } => self.hello(now, environment, *registration, instances, new_id),
             Report::Runtimes(runtimes) => {
                 if let Some(place) = self.places.get_mut(environment) {
                     Arc::make_mut(&mut place.registration).runtimes = runtimes;
@@ -90,12 +90,14 @@ impl Fleet {
         let names: Vec<AppId> = self.apps.keys().cloned().collect();
         for name in names {
             let report = told.remove(&name);
+            // What is to be dropped there is known to be gone only by its own word.
+            let drops = self.drops_at(&name, environment);
             let Some(app) = self.apps.get_mut(&name) else { continue };
             let Some(placed) = app.placed.get_mut(environment) else { continue };
             placed.heard = now;
             placed.sent = None;
             let goes = app.row.life != AppLife::Kept || app.row.placement(environment).is_some_and(|p| p.leaving);
-            let gone = report.is_none() && goes;
+            let gone = report.is_none() && goes && !drops;
             self.touched.apps.insert(name.clone());
             self.unsettled.insert(name.clone());
             match report {
@@ -303,7 +305,7 @@ impl Fleet {
         self.queue.cancel(&(name.clone(), environment.clone()));
         self.touched.apps.insert(name.clone());
         if !app.placed.values().all(|placed| placed.gone) {
-            return Vec::new();
+            return self.goes_on(name);
         }
         app.row.life = AppLife::Removed;
         // Of a removed app only name and generation matter; its secrets go with it.
@@ -312,12 +314,14 @@ impl Fleet {
         spec.env.clear();
         app.row.jwt = crate::secret::SecretText::new("");
         let row = app.row.clone();
-        let mut changes = vec![Change::App(Box::new(row))];
+        let mut changes = vec![Change::App(Box::new(row.clone()))];
         for operation in self.ledger.active_of(name) {
             changes.extend(self.ledger.end(operation.view.id, OperationStatus::Done, None, now));
         }
         let kept = if purge_data { "its data was deleted" } else { "its data was kept" };
-        let message = format!("{name} was removed; {kept}");
+        let held = row.spec.database.as_ref().and_then(|database| database.holding(name));
+        let held = held.map(|held| format!(", with {held}")).unwrap_or_default();
+        let message = format!("{name} was removed; {kept}{held}");
         changes.push(self.event(now, "app_removed", (Some(name), Some(environment)), message, None));
         changes
     }

@@ -84,8 +84,11 @@ impl Fleet {
         let app = self.living(name)?;
         let placement = app.row.placement(environment)?;
         let goal = match app.row.life {
-            AppLife::Removing { purge_data } => Goal::Remove { purge_data },
-            _ if placement.leaving => Goal::Remove { purge_data: false },
+            AppLife::Removing { purge_data } => match self.removal(app, placement, purge_data) {
+                Some(drop) => Goal::Remove { purge_data, drop },
+                None => Goal::Stop,
+            },
+            _ if placement.leaving => Goal::Remove { purge_data: false, drop: None },
             _ if placement.intent.wants_running() => self.run_goal(name, environment, None)?,
             _ => Goal::Stop,
         };
@@ -172,10 +175,13 @@ impl Fleet {
             AppLife::Removing { purge_data } => Some(purge_data),
             _ => placement.leaving.then_some(false),
         };
-        if let Some(purge_data) = removal {
+        if let Some((purge_data, drop)) = removal.and_then(|purge| Some((purge, self.removal(app, placement, purge)?)))
+        {
+            // It may have answered to the stop that came before.
+            let answered = answered && (drop.is_none() || report.is_some_and(|report| report.removing));
             return match placed.gone || answered || sent.is_some() {
                 true => Need::Nothing,
-                false => Need::Order(Goal::Remove { purge_data }),
+                false => Need::Order(Goal::Remove { purge_data, drop }),
             };
         }
         if placement.intent.wants_running() {
@@ -228,9 +234,9 @@ impl Fleet {
 
     fn run_goal(&self, name: &AppId, environment: &EnvironmentName, turn: Option<Turn>) -> Option<Goal> {
         let row = &self.apps.get(name)?.row;
-        let (spec, jwt) = (row.spec.clone(), row.jwt.clone());
+        let (spec, jwt, db_secret) = (row.spec.clone(), row.jwt.clone(), row.db_secret.clone());
         let start_seq = row.placement(environment)?.start_seq;
-        Some(Goal::Run(RunGoal { start_seq, spec, jwt, turn }))
+        Some(Goal::Run(RunGoal { start_seq, spec, jwt, db_secret, turn }))
     }
 
     /// Makes an order and notes that it waits for an answer.
@@ -252,12 +258,14 @@ impl Fleet {
         Some((environment.clone(), Order { app: name.clone(), reign, generation, intent_seq, goal }))
     }
 
-    /// How long a turn may last: stopping the former life, every hook, and the last moment of readiness.
+    /// How long a turn may last: stopping the former life, the database, every hook, and the last moment of readiness.
     pub(super) fn turn_timeout(&self, name: &AppId, environment: &EnvironmentName) -> Duration {
-        let runtime = self.apps.get(name).map(|app| &app.row.spec.runtime);
+        let spec = self.apps.get(name).map(|app| &app.row.spec);
         let place = self.places.get(environment);
-        let summary = runtime.zip(place).and_then(|(runtime, place)| place.registration.runtimes.get(runtime));
-        summary.map_or(limits::START_TIMEOUT, |summary| summary.turn_timeout) + limits::ACCEPT_BY
+        let summary = spec.zip(place).and_then(|(spec, place)| place.registration.runtimes.get(&spec.runtime));
+        let made = spec.is_some_and(|spec| spec.database.is_some());
+        let database = if made { limits::DATABASE_TIMEOUT } else { Duration::ZERO };
+        summary.map_or(limits::START_TIMEOUT, |summary| summary.turn_timeout) + database + limits::ACCEPT_BY
     }
 }
 

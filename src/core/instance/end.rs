@@ -71,6 +71,12 @@ impl Instance {
         let Some(recipe) = self.recipe.clone().or_else(|| ctx.recipe_of(&self.row.goal)) else {
             return self.fail(ctx, reason);
         };
+        if let Some(silent) = self.silent_database(ctx).filter(|_| restart::is_wanted(failed, &recipe.restart)) {
+            // It could only end the same way, and would use up its attempts.
+            self.row.restarts += 1;
+            self.row.run.attempt += 1;
+            return self.hold(ctx, silent, Some(&reason));
+        }
         match self.history.ended(ctx.now.mono, lasted, failed, &recipe.restart) {
             Restart::After(delay) => {
                 self.row.restarts += 1;
@@ -126,7 +132,9 @@ impl Instance {
         self.stop = Some(Stop { step: 0, killing: false, then });
         ctx.effects.push(Effect::Unwatch(self.row.app.clone()));
         match from {
-            Phase::Preparing => ctx.effects.push(Effect::CancelHook(self.row.app.clone())),
+            Phase::Preparing if self.row.hook_begun => ctx.effects.push(Effect::CancelHook(self.row.app.clone())),
+            // Whatever becomes of its database is of no interest any more, and can be done again.
+            Phase::Preparing => self.finish_stop(ctx),
             Phase::Spawning => {} // `spawned` or `spawn_failed` goes on
             _ => self.stop_step(ctx),
         }
@@ -196,6 +204,7 @@ impl Instance {
         self.due = None;
         self.next_attempt = None;
         self.repairing = false;
+        self.awaits_database = false;
         self.row.phase = phase;
         self.row.since = ctx.now.wall;
         self.changed = true;

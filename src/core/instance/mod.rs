@@ -15,6 +15,7 @@
 //! order was given (`fleet`).
 
 mod boot;
+mod database;
 mod end;
 mod local;
 mod repair;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::Effect;
+use crate::environment::Databases;
 use crate::id::{Epoch, Generation, Run, Seq};
 use crate::launch::{Address, Inputs, Launch, Places};
 use crate::name::{AppId, RuntimeName};
@@ -49,6 +51,7 @@ pub(crate) struct Context<'a> {
     pub(crate) adapter: Adapter,
     /// Whether the worker brings back by itself what a reboot ended.
     pub(crate) autonomous: bool,
+    pub(crate) databases: &'a Databases,
     pub(crate) ports: &'a mut PortBook,
     pub(crate) effects: &'a mut Vec<Effect>,
 }
@@ -86,6 +89,9 @@ struct End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cleaning {
     NotBegun,
+    /// What is on a database server goes first: without the rest it could not be told whose it is.
+    Dropping,
+    Dropped,
     Begun,
     Done,
 }
@@ -119,6 +125,12 @@ pub struct Instance {
     next_attempt: Option<Wall>,
     /// Its end was told, and the adapter starts it again by itself: there is nothing to spawn.
     repairing: bool,
+    /// The life that its database was prepared for.
+    prepared: Option<Run>,
+    /// It waits in back-off for its database server.
+    awaits_database: bool,
+    /// In a sentence, that its database server is silent.
+    silence: Option<String>,
     /// Lives whose leftovers must be gone before the next spawn.
     sweeping: BTreeSet<Run>,
     /// How far the cleaning up after a removal is.
@@ -141,6 +153,7 @@ impl Instance {
             hooks_done: 0,
             hook_begun: false,
             in_turn: false,
+            database: None,
             port: None,
             identity: None,
             phase: Phase::Stopped,
@@ -173,6 +186,9 @@ impl Instance {
             notes: Vec::new(),
             next_attempt: None,
             repairing: false,
+            prepared: None,
+            awaits_database: false,
+            silence: None,
             sweeping: BTreeSet::new(),
             cleaning: Cleaning::NotBegun,
             changed: false,
@@ -216,13 +232,20 @@ impl Instance {
     }
 
     /// The cleaning up after a removal, when its time has come and it was not yet begun.
-    pub(crate) fn clean_up(&mut self) -> Option<Effect> {
-        let LedgerGoal::Remove { purge_data } = self.row.goal else { return None };
-        if !self.is_to_be_cleaned() || self.cleaning != Cleaning::NotBegun {
+    pub(crate) fn clean_up(&mut self, places: &Places) -> Option<Effect> {
+        let LedgerGoal::Remove { purge_data, drop } = &self.row.goal else { return None };
+        let purge_data = *purge_data;
+        if !self.is_to_be_cleaned() {
             return None;
         }
-        self.cleaning = Cleaning::Begun;
-        Some(Effect::CleanUp { app: self.row.app.clone(), run: self.row.run, purge_data })
+        match self.cleaning {
+            Cleaning::NotBegun if drop.is_some() => self.drop_database(places),
+            Cleaning::NotBegun | Cleaning::Dropped => {
+                self.cleaning = Cleaning::Begun;
+                Some(Effect::CleanUp { app: self.row.app.clone(), run: self.row.run, purge_data })
+            }
+            Cleaning::Dropping | Cleaning::Begun | Cleaning::Done => None,
+        }
     }
 
     fn is_to_be_cleaned(&self) -> bool {
@@ -318,6 +341,9 @@ impl Instance {
                 self.cleaning = Cleaning::Done;
                 self.changed = true;
             }
+            Fact::DatabaseReady(made) => self.database_ready(ctx, made),
+            Fact::DatabaseFailed(failure) => self.database_failed(ctx, failure),
+            Fact::DatabaseDropped(result) => self.database_dropped(ctx, result),
             Fact::HookEnded { index, result } => self.hook_ended(ctx, index, result),
         }
     }
@@ -334,6 +360,8 @@ impl Instance {
                 }
                 self.stop_step(ctx);
             }
+            // The database could not be dropped, and that is tried again.
+            Phase::Stopped => self.changed = true,
             _ => {}
         }
     }
@@ -364,8 +392,9 @@ impl Instance {
             version: self.version.clone(),
             progress: self.progress.clone(),
             last_log: row.last_log.clone(),
-            notes: self.notes.clone(),
+            notes: self.notes.iter().cloned().chain(self.database_notes()).collect(),
             local: row.local.clone(),
+            removing: matches!(row.goal, LedgerGoal::Remove { .. }),
         }))
     }
 }
@@ -376,6 +405,8 @@ fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Recipe, places:
         spec: &goal.spec,
         generation: row.generation,
         jwt: &goal.jwt,
+        db_secret: &goal.db_secret,
+        database: row.database,
         run: row.run,
         port: row.port,
         places,

@@ -26,6 +26,9 @@ impl Instance {
         self.interrupted(ctx, reason, last_log, before_ready);
         self.enter(ctx, Phase::Backoff);
         self.repairing = true;
+        if self.keeps_from_repairing(ctx) {
+            return;
+        }
         self.next_attempt = Some(Wall(ctx.now.wall.0 + delay.as_millis() as u64));
     }
 

@@ -1,4 +1,4 @@
-//! From the order to a ready process: hooks, spawn, readiness, and the watching of what runs.
+//! From the order to a ready process: database, hooks, spawn, readiness, and the watching of what runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Instance {
         self.spawn(ctx);
     }
 
-    /// The next step of a start: sweep, hooks, then the process.
+    /// The next step of a start: sweep, database, hooks, then the process.
     pub(super) fn spawn(&mut self, ctx: &mut Context<'_>) {
         if !self.sweeping.is_empty() {
             self.enter(ctx, Phase::Backoff);
@@ -51,6 +51,9 @@ impl Instance {
         self.failing_since = None;
         self.alive_failures = 0;
         self.notes.clear();
+        if self.prepare_database(ctx) {
+            return;
+        }
         let hooks = self.recipe.as_ref().map_or(0, |recipe| recipe.prepare.len());
         if (self.row.hooks_done as usize) < hooks {
             return self.run_hook(ctx, launch);

@@ -2,6 +2,7 @@
 //!
 //! Behind the feature `testing`, so that nothing of it reaches the product.
 
+pub mod database;
 pub mod disk;
 pub mod fleet_sim;
 pub mod random;

@@ -1,10 +1,11 @@
 //! One entry and one environment on one host, driven by a seed: commands, crashes of apps, crashes of the daemon at any
-//! step (before the commit, between commit and act, in the midst of acting), reboots, lost and doubled orders.
+//! step (before the commit, between commit and act, in the midst of acting), reboots, lost and doubled orders, a database
+//! server that goes and comes.
 //!
 //! The shell here does what the loops do, in the same order. What must hold is checked at every step; when the faults
 //! stop, what should be must come to be, and every accepted operation must end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::secret::SecretText;
 use crate::signal::Signal;
 use crate::spec::{AppSpec, Limits, StartMode};
 use crate::template::Template;
+use crate::testing::database::{self, DatabaseServer};
 use crate::testing::disk::Disk;
 use crate::testing::random::Random;
 use crate::testing::world::World;
@@ -33,6 +35,8 @@ use crate::time::{Mono, Now, Wall};
 use crate::unit::Sandbox;
 
 const SLOTS: u32 = 2;
+/// Secrets of apps for databases.
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef";
 
 struct Daemon {
     fleet: Fleet,
@@ -54,6 +58,8 @@ pub struct Sim {
     accepted: Vec<(Seq, AppId, OperationId)>,
     /// What the accepted commands, in their order, make of each app's intent: run or not.
     wanted: BTreeMap<AppId, (Seq, bool)>,
+    /// Apps whose last accepted removal took their data.
+    purged: BTreeSet<AppId>,
     /// The last things that happened, for a failure's story.
     story: VecDeque<String>,
     /// Whether acting is cut off in the midst of the present turn.
@@ -118,7 +124,8 @@ impl Sim {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let recipe = Arc::new(recipe(&mut random));
-        let world = World::new(Random::new(seed ^ 0xABCD));
+        let mut world = World::new(Random::new(seed ^ 0xABCD));
+        world.database = Some(DatabaseServer::default());
         let now = Now { mono: Mono(Duration::from_secs(3600)), wall: Wall(1_700_000_000_000) };
         let mut sim = Self {
             seed,
@@ -131,6 +138,7 @@ impl Sim {
             ids: 0,
             accepted: Vec::new(),
             wanted: BTreeMap::new(),
+            purged: BTreeSet::new(),
             story: VecDeque::new(),
             dying: false,
         };
@@ -148,6 +156,7 @@ impl Sim {
             self.check().map_err(|what| format!("seed {} step {step}: {what}\n{}", self.seed, self.story()))?;
         }
         self.world.calm = true;
+        self.world.database.iter_mut().for_each(|server| server.down = false);
         self.tell("calm");
         self.settle_down().map_err(|what| format!("seed {} when calm: {what}\n{}", self.seed, self.story()))
     }
@@ -168,6 +177,7 @@ impl Sim {
             0..=24 => self.command(),
             25..=27 => self.crash_daemon(),
             28 => self.reboot(),
+            32..=33 => self.world.database.iter_mut().for_each(|server| server.down = !server.down),
             29..=31 => self.dying = true, // the next turn of the worker is cut off in its midst
             _ => self.advance(),
         }
@@ -206,9 +216,15 @@ impl Sim {
         let name = AppId::parse(names[self.random.below(6) as usize]).expect("a literal name");
         let mut spec = AppSpec::minimal(name.clone(), runtime_name(), environment_name());
         spec.start_mode = StartMode::ALL[self.random.below(3) as usize];
+        spec.database = database::asked(&name);
         spec.labels.insert("n".into(), self.random.below(3).to_string());
         let action = match self.random.below(12) {
-            0..=2 => Action::Create { spec: Arc::new(spec), jwt: SecretText::new("x"), reuse: true },
+            0..=2 => Action::Create {
+                spec: Arc::new(spec),
+                jwt: SecretText::new("x"),
+                db_secret: SecretText::new(SECRET),
+                reuse: true,
+            },
             3..=5 => Action::Start,
             6..=7 => Action::Stop,
             8..=9 => Action::Restart,
@@ -216,10 +232,11 @@ impl Sim {
                 Some(row) => Action::Update {
                     spec: Arc::new(AppSpec { start_mode: row.spec.start_mode, ..spec }),
                     if_match: row.generation,
+                    db_secret: SecretText::new(SECRET),
                 },
                 None => Action::Start,
             },
-            _ => Action::Remove { purge_data: false },
+            _ => Action::Remove { purge_data: self.random.chance(50) },
         };
         let id = self.new_id();
         if self.random.chance(10) {
@@ -260,6 +277,11 @@ impl Sim {
     fn note(&mut self, command: &Command, verdict: &Verdict) {
         let Verdict::Accepted(view) = verdict else { return };
         self.accepted.push((view.seq, view.app.clone(), view.id));
+        match &command.action {
+            Action::Remove { purge_data: true } => _ = self.purged.insert(view.app.clone()),
+            Action::Remove { purge_data: false } | Action::Create { .. } => _ = self.purged.remove(&view.app),
+            _ => {}
+        }
         let run = match &command.action {
             Action::Create { spec, .. } => Some(spec.start_mode == StartMode::WithSupervisor),
             Action::Start | Action::Restart | Action::Wake => Some(true),
@@ -309,6 +331,7 @@ impl Sim {
                 run_root: "/r".into(),
                 environment: environment_name(),
                 time_zone: None,
+                databases: database::servers(),
             },
             port_range: 1000..=1100,
             concurrent_starts: SLOTS,
@@ -350,7 +373,9 @@ impl Sim {
             let observed = self.world.arrived(self.now.mono).into_iter().map(Input::Observed);
             let Some(daemon) = &mut self.daemon else { return };
             let orders = daemon.orders.drain(..).map(|order| Input::Order(order, Duration::ZERO));
-            let inputs: Vec<Input> = observed.chain(orders).chain([Input::Tick]).collect();
+            let news = self.world.database.as_mut().and_then(DatabaseServer::news);
+            let news = news.map(|(server, state)| Input::Database(server, state));
+            let inputs: Vec<Input> = observed.chain(orders).chain(news).chain([Input::Tick]).collect();
             let idle = inputs.len() == 1;
             let effects: Vec<Effect> =
                 inputs.into_iter().flat_map(|input| daemon.environment.step(self.now, input)).collect();
@@ -502,6 +527,10 @@ impl Sim {
             };
             if !right {
                 return Err(format!("{name}: intent {:?}, phase {phase:?}, {alive} processes", row.intent()));
+            }
+            let made = self.world.database.as_ref().is_some_and(|server| server.made.contains(name));
+            if made && row.life == AppLife::Removed && self.purged.contains(name) {
+                return Err(format!("{name} is gone with its data, and its database is there"));
             }
             seen.running += alive;
             if let Some((seq, run)) = self.wanted.get(name)

@@ -12,6 +12,7 @@ use crate::name::AppId;
 use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, SpawnFailure, SpawnFailureKind};
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::Adapter;
+use crate::testing::database::DatabaseServer;
 use crate::testing::random::Random;
 use crate::testing::units::Unit;
 use crate::time::Mono;
@@ -61,6 +62,8 @@ pub struct World {
     pub calm: bool,
     /// Hooks that were run, each with the command that asked for the start.
     hooks: std::collections::BTreeSet<(AppId, crate::id::Seq, u32)>,
+    /// The database server, if apps have databases here.
+    pub database: Option<DatabaseServer>,
     /// The entry's record was changed behind its back: the number of a command may mean another one now.
     pub numbers_reused: bool,
     /// What must never be, found so far.
@@ -81,6 +84,7 @@ impl World {
             facts: Vec::new(),
             calm: false,
             hooks: std::collections::BTreeSet::new(),
+            database: None,
             numbers_reused: false,
             violations: Vec::new(),
         }
@@ -93,6 +97,9 @@ impl World {
 
     /// Acts on an effect, as the adapters would.
     pub fn act(&mut self, now: Mono, effect: &Effect) {
+        if let Some((app, run, fact)) = self.database.as_mut().and_then(|server| server.act(effect)) {
+            return self.tell(now, 20, app, run, fact);
+        }
         match effect {
             Effect::Spawn(launch) => self.spawn(now, launch),
             Effect::Signal { app, run, .. } => self.signal(now, app, *run),
@@ -166,6 +173,7 @@ impl World {
         if let Some(unit) = self.units.get(&app) {
             self.violations.push(format!("{app} was started as {run} while its unit of {} is still there", unit.run));
         }
+        self.violations.extend(self.database.as_ref().and_then(|server| server.judge_spawn(&app, run)));
         if !self.calm && self.random.chance(5) {
             let reason = Reason::new(ReasonCode::SpawnFailed, "simulated");
             let failure = SpawnFailure { reason, kind: SpawnFailureKind::Transient };
@@ -254,6 +262,7 @@ impl World {
 
     /// The daemon died: nobody hears what is on its way.
     pub fn silence(&mut self) {
+        self.database.iter_mut().for_each(DatabaseServer::forget_watch);
         for (_, observation) in std::mem::take(&mut self.facts) {
             self.sweep(&observation);
         }
@@ -261,6 +270,7 @@ impl World {
 
     /// The host restarts.
     pub fn reboot(&mut self) {
+        self.database.iter_mut().for_each(DatabaseServer::forget_watch);
         self.boot += 1;
         self.processes.clear();
         self.units.clear();

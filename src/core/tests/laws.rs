@@ -84,7 +84,13 @@ fn recipe() -> Recipe {
 
 fn environment() -> Environment {
     let settings = Settings {
-        places: Places { state_root: "/state".into(), run_root: "/run".into(), environment: local(), time_zone: None },
+        places: Places {
+            state_root: "/state".into(),
+            run_root: "/run".into(),
+            environment: local(),
+            time_zone: None,
+            databases: Default::default(),
+        },
         port_range: 2000..=2010,
         concurrent_starts: SLOTS,
         version: "1".into(),
@@ -111,11 +117,12 @@ fn standing() -> Standing {
 fn order(n: u8, seq: u64, kind: u8) -> Order {
     let goal = match kind % 4 {
         0 => Goal::Stop,
-        1 => Goal::Remove { purge_data: false },
+        1 => Goal::Remove { purge_data: false, drop: None },
         _ => Goal::Run(RunGoal {
             start_seq: Seq(seq),
             spec: Arc::new(spec(n)),
             jwt: SecretText::new(""),
+            db_secret: SecretText::new(""),
             turn: Some(Turn { accept_by: Duration::from_secs(10), number: seq }),
         }),
     };
@@ -273,17 +280,26 @@ fn command(fleet: &Fleet, n: u8, kind: u8, id: u128) -> Command {
         0 => {
             let start_mode = StartMode::ALL[n as usize % 3];
             let spec = AppSpec { start_mode, ..spec(n) };
-            Action::Create { spec: Arc::new(spec), jwt: SecretText::new(""), reuse: n.is_multiple_of(2) }
+            Action::Create {
+                spec: Arc::new(spec),
+                jwt: SecretText::new(""),
+                db_secret: SecretText::new(""),
+                reuse: n.is_multiple_of(2),
+            }
         }
         1 => {
             let labels = BTreeMap::from([("n".to_string(), id.to_string())]);
-            Action::Update { spec: Arc::new(AppSpec { labels, ..spec(n) }), if_match: generation }
+            Action::Update {
+                spec: Arc::new(AppSpec { labels, ..spec(n) }),
+                if_match: generation,
+                db_secret: SecretText::new(""),
+            }
         }
         2 => Action::Start,
         3 => Action::Stop,
         4 => Action::Restart,
         5 => Action::Remove { purge_data: false },
-        _ => Action::Update { spec: Arc::new(spec(n)), if_match: Generation(99) },
+        _ => Action::Update { spec: Arc::new(spec(n)), if_match: Generation(99), db_secret: SecretText::new("") },
     };
     let id = OperationId(id);
     Command { app: app(n), action, actor: "law".into(), id, idempotency: None, environments: None }

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail so")]
 
+#[path = "worker/database.rs"]
+mod database;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +79,13 @@ fn recipe() -> Recipe {
 
 fn settings() -> Settings {
     Settings {
-        places: Places { state_root: "/state".into(), run_root: "/run".into(), environment: here(), time_zone: None },
+        places: Places {
+            state_root: "/state".into(),
+            run_root: "/run".into(),
+            environment: here(),
+            time_zone: None,
+            databases: Default::default(),
+        },
         port_range: 2000..=2010,
         concurrent_starts: 1,
         version: "1".into(),
@@ -106,7 +115,13 @@ fn spec(name: &str) -> AppSpec {
 fn run(spec: AppSpec, intent: u64, start: u64, turn: Option<u64>) -> Order {
     let turn = turn.map(|number| Turn { accept_by: Duration::from_secs(10), number });
     let app = spec.name.clone();
-    let goal = RunGoal { start_seq: Seq(start), spec: Arc::new(spec), jwt: SecretText::new(""), turn };
+    let goal = RunGoal {
+        start_seq: Seq(start),
+        spec: Arc::new(spec),
+        jwt: SecretText::new(""),
+        db_secret: SecretText::new(""),
+        turn,
+    };
     Order { app, reign: reign(1, "e1"), generation: Generation(1), intent_seq: Seq(intent), goal: Goal::Run(goal) }
 }
 
@@ -225,7 +240,7 @@ fn a_stray_of_another_start_goes_before_the_ordered_one_begins() {
 
 #[test]
 fn a_stray_is_stopped_or_removed_when_the_entry_says_so() {
-    for goal in [Goal::Stop, Goal::Remove { purge_data: false }] {
+    for goal in [Goal::Stop, Goal::Remove { purge_data: false, drop: None }] {
         let mut environment = after_lost_ledger(5);
         let effects = environment.step(at(1), order(to(goal, 9)));
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Signal { .. })), "{effects:?}");
@@ -453,7 +468,7 @@ fn a_turn_is_used_once_also_when_it_was_given_back() {
 #[test]
 fn an_order_from_before_its_removal_does_not_bring_an_app_back() {
     let mut environment = environment(settings(), Vec::new());
-    environment.step(at(0), order(to(Goal::Remove { purge_data: false }, 7)));
+    environment.step(at(0), order(to(Goal::Remove { purge_data: false, drop: None }, 7)));
     fact(&mut environment, 1, "a", Fact::CleanedUp);
     let late = environment.step(at(2), order(run(spec("a"), 5, 5, Some(1))));
     assert_eq!(refusal(&late), Some(Refusal::Stale));

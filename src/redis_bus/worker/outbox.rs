@@ -79,7 +79,7 @@ impl Outbox {
             Report::Hello { registration, .. } => {
                 shared.registration.send_if_modified(|known| {
                     let changed = known.as_ref() != Some(registration);
-                    *known = Some(registration.clone());
+                    *known = Some((**registration).clone());
                     changed
                 });
                 self.runtimes = None;

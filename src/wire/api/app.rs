@@ -43,6 +43,9 @@ pub struct App {
     pub created_at: String,
     /// The newest operation.
     pub last_operation: Option<String>,
+    /// What it has that its removal keeps, unless that is told to purge.
+    #[serde(default)]
+    pub data: Vec<String>,
     /// The operation that a create or change began; only in the answer to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<super::operation::Operation>,
@@ -141,6 +144,7 @@ impl App {
         environment: impl Fn(&EnvironmentName) -> Option<&'a EnvironmentView>,
         now: Now,
     ) -> Self {
+        let data = data(app, &environment);
         let instance = |instance| Instance::of(instance, usage(instance), environment(&instance.environment), now);
         Self {
             name: app.spec.name.to_string(),
@@ -153,9 +157,23 @@ impl App {
             removing: app.removing,
             created_at: time(app.created_at),
             last_operation: app.last_operation.map(|id| id.to_string()),
+            data,
             operation: None,
         }
     }
+}
+
+/// Files in each environment, and what it has on a database server.
+fn data<'a>(app: &AppView, environment: &impl Fn(&EnvironmentName) -> Option<&'a EnvironmentView>) -> Vec<String> {
+    let files = app.instances.iter().map(|instance| format!("its files in {}", instance.environment));
+    let database =
+        app.spec.database.as_ref().and_then(|database| Some((database.holding(&app.spec.name)?, database.server()?)));
+    let held = database.map(|(held, server)| {
+        let mut places = app.instances.iter().filter_map(|instance| environment(&instance.environment));
+        let endpoint = places.find_map(|place| place.registration.databases.get(server));
+        endpoint.map_or_else(|| held.clone(), |endpoint| format!("{held} ({endpoint})"))
+    });
+    held.into_iter().chain(files).collect()
 }
 
 impl Instance {
@@ -242,6 +260,7 @@ mod tests {
             last_log: vec!["bye".into()],
             notes: vec![],
             local: None,
+            removing: false,
         }
     }
 
@@ -298,6 +317,7 @@ mod tests {
             url: None,
             proxy_url: None,
             capacity: None,
+            databases: Default::default(),
             follows: None,
         };
         let environment = |seconds| EnvironmentView {

@@ -172,6 +172,7 @@ mod tests {
             url: Some("http://10.0.0.3:13000".into()),
             proxy_url: None,
             capacity: Some(nbs_core::order::Capacity { cpus: 8, memory_bytes: 1 << 35 }),
+            databases: BTreeMap::new(),
             follows: None,
         };
         EnvironmentView {

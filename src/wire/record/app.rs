@@ -10,6 +10,7 @@ use nbs_core::spec::AppSpec;
 use nbs_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record::goal::{open_some, seal_some};
 use crate::wire::record::{Cipher, Place, RowError, name, read, word, write};
 use crate::wire::stored_spec::SpecShape;
 
@@ -27,6 +28,8 @@ struct AppShape {
     #[serde(default)]
     purge_data: bool,
     jwt: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    db_secret: Option<String>,
     spec: SpecShape,
 }
 
@@ -117,6 +120,7 @@ pub fn write_app(row: &AppRow, cipher: &dyn Cipher) -> Result<String, RowError> 
         life: life.into(),
         purge_data,
         jwt: place.seal(cipher, "jwt", &row.jwt)?,
+        db_secret: seal_some(cipher, place, &row.db_secret)?,
         spec: SpecShape::of(&row.spec, cipher, place)?,
     })
 }
@@ -144,6 +148,7 @@ pub fn read_app(text: &str, cipher: &dyn Cipher) -> Result<AppRow, RowError> {
     Ok(AppRow {
         generation: Generation(shape.generation),
         jwt: place.open(cipher, "jwt", &shape.jwt)?,
+        db_secret: open_some(cipher, place, shape.db_secret.as_deref())?,
         intent_seq: Seq(shape.intent_seq),
         placements,
         created_at: Wall(shape.created_at),

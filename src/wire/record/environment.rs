@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nbs_core::database::Endpoint;
 use nbs_core::id::{EntryId, Epoch, Reign};
-use nbs_core::name::{EnvironmentName, RuntimeName};
+use nbs_core::name::{EnvironmentName, RuntimeName, ServerName};
 use nbs_core::order::{Capacity, Registration, RuntimeSummary};
 use nbs_core::paths::{AppPath, Paths};
 use nbs_core::quantity::{ByteSize, CpuQuota};
@@ -43,9 +44,19 @@ pub(crate) struct RegistrationShape {
     proxy_url: Option<String>,
     #[serde(default)]
     capacity: Option<CapacityShape>,
+    /// Not in rows and words of versions before there were databases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    databases: BTreeMap<String, EndpointShape>,
     /// Rows and words from before workers told have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     follows: Option<FollowsShape>,
+}
+
+/// Where a database server is.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct EndpointShape {
+    host: String,
+    port: u16,
 }
 
 /// What a host has.
@@ -79,6 +90,8 @@ pub(crate) struct RuntimeShape {
     app_id_pattern: Option<String>,
     #[serde(default)]
     secrets_needed: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    needs_database: bool,
     turn_timeout_us: u64,
 }
 
@@ -131,6 +144,7 @@ impl RuntimeShape {
             paths: PathsShape::of(&summary.paths),
             app_id_pattern: summary.app_id_pattern.clone(),
             secrets_needed: summary.secrets_needed.clone(),
+            needs_database: summary.needs_database,
             turn_timeout_us: u64::try_from(summary.turn_timeout.as_micros()).unwrap_or(u64::MAX),
         }
     }
@@ -153,6 +167,7 @@ impl RuntimeShape {
             paths: self.paths.into_paths(),
             app_id_pattern: self.app_id_pattern,
             secrets_needed: self.secrets_needed,
+            needs_database: self.needs_database,
             turn_timeout: Duration::from_micros(self.turn_timeout_us),
         })
     }
@@ -189,6 +204,11 @@ impl RegistrationShape {
             url: registration.url.clone(),
             proxy_url: registration.proxy_url.clone(),
             capacity: registration.capacity.map(capacity),
+            databases: registration
+                .databases
+                .iter()
+                .map(|(name, at)| (name.to_string(), EndpointShape { host: at.host.clone(), port: at.port }))
+                .collect(),
             follows: registration
                 .follows
                 .as_ref()
@@ -197,6 +217,10 @@ impl RegistrationShape {
     }
 
     pub(crate) fn into_registration(self) -> Result<Registration, RowError> {
+        let mut databases = BTreeMap::new();
+        for (key, at) in self.databases {
+            databases.insert(name(ServerName::parse(&key))?, Endpoint { host: at.host, port: at.port });
+        }
         Ok(Registration {
             environment: name(EnvironmentName::parse(&self.environment))?,
             version: self.version,
@@ -207,6 +231,7 @@ impl RegistrationShape {
             url: self.url,
             proxy_url: self.proxy_url,
             capacity: self.capacity.map(|has| Capacity { cpus: has.cpus, memory_bytes: has.memory_bytes }),
+            databases,
             follows: self.follows.map(FollowsShape::into_reign).transpose()?,
         })
     }

@@ -1,19 +1,23 @@
 //! Parts that several kinds of records have: what to run, why something is not well, and a word given on the host.
 
 use nbs_core::id::Seq;
-use nbs_core::order::{LocalAction, LocalOverride, RunGoal, Turn};
+use nbs_core::order::{DropGoal, LocalAction, LocalOverride, RunGoal, Turn};
 use nbs_core::reason::{Reason, ReasonCode};
+use nbs_core::secret::SecretText;
 use nbs_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::record::{Cipher, Place, RowError, word};
-use crate::wire::stored_spec::SpecShape;
+use crate::wire::stored_spec::{DatabaseShape, SpecShape};
 
 /// What to run. A turn is no part of it: who stores it must ask again, who sends it says it beside.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RunShape {
     start_seq: u64,
     jwt: String,
+    /// Not in rows and words of versions before there were databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    db_secret: Option<String>,
     spec: Box<SpecShape>,
 }
 
@@ -22,6 +26,7 @@ impl RunShape {
         Ok(Self {
             start_seq: goal.start_seq.0,
             jwt: place.seal(cipher, "jwt", &goal.jwt)?,
+            db_secret: seal_some(cipher, place, &goal.db_secret)?,
             spec: Box::new(SpecShape::of(&goal.spec, cipher, place)?),
         })
     }
@@ -39,8 +44,47 @@ impl RunShape {
         Ok(RunGoal {
             start_seq: Seq(self.start_seq),
             jwt: place.open(cipher, "jwt", &self.jwt)?,
+            db_secret: open_some(cipher, place, self.db_secret.as_deref())?,
             spec: spec.into(),
             turn,
+        })
+    }
+}
+
+/// A secret for databases, if there is one.
+pub(crate) fn seal_some(
+    cipher: &dyn Cipher,
+    place: Place<'_>,
+    secret: &SecretText,
+) -> Result<Option<String>, RowError> {
+    let there = Some(secret).filter(|secret| !secret.expose().is_empty());
+    there.map(|secret| place.seal(cipher, "db_secret", secret)).transpose()
+}
+
+/// What `seal_some` wrote.
+pub(crate) fn open_some(cipher: &dyn Cipher, place: Place<'_>, sealed: Option<&str>) -> Result<SecretText, RowError> {
+    sealed.map_or_else(|| Ok(SecretText::new("")), |sealed| place.open(cipher, "db_secret", sealed))
+}
+
+/// What is to be dropped on a database server.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DropShape {
+    database: DatabaseShape,
+    db_secret: Option<String>,
+}
+
+impl DropShape {
+    pub(crate) fn of(drop: &DropGoal, cipher: &dyn Cipher, place: Place<'_>) -> Result<Self, RowError> {
+        Ok(Self {
+            database: DatabaseShape::of(&drop.database, cipher, place)?,
+            db_secret: seal_some(cipher, place, &drop.db_secret)?,
+        })
+    }
+
+    pub(crate) fn into_drop(self, cipher: &dyn Cipher, place: Place<'_>) -> Result<DropGoal, RowError> {
+        Ok(DropGoal {
+            database: self.database.into_database(cipher, place)?,
+            db_secret: open_some(cipher, place, self.db_secret.as_deref())?,
         })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Version 2 knows what was asked for on the host itself; a reader of version 1 would start again what it stopped.
 
+use nbs_core::database::Made;
 use nbs_core::id::{Epoch, Generation, Run, Seq};
 use nbs_core::name::AppId;
 use nbs_core::observation::Identity;
@@ -11,7 +12,9 @@ use nbs_core::record::{LedgerGoal, LedgerRow};
 use nbs_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::record::{Cipher, LocalShape, Place, ReasonShape, RowError, RunShape, name, read, word, write};
+use crate::wire::record::{
+    Cipher, DropShape, LocalShape, Place, ReasonShape, RowError, RunShape, name, read, word, write,
+};
 
 const VERSION: u32 = 2;
 
@@ -32,6 +35,9 @@ struct InstanceShape {
     hook_begun: bool,
     #[serde(default)]
     in_turn: bool,
+    /// Whether its database has a role of its own, where one was prepared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own_role: Option<bool>,
     port: Option<u16>,
     identity: Option<IdentityShape>,
     phase: String,
@@ -52,7 +58,11 @@ struct InstanceShape {
 enum GoalShape {
     Run(RunShape),
     Stop,
-    Remove { purge_data: bool },
+    Remove {
+        purge_data: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drop: Option<DropShape>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,7 +92,10 @@ pub fn write_instance(row: &LedgerRow, cipher: &dyn Cipher) -> Result<String, Ro
     let goal = match &row.goal {
         LedgerGoal::Run(goal) => GoalShape::Run(RunShape::of(goal, cipher, place)?),
         LedgerGoal::Stop => GoalShape::Stop,
-        LedgerGoal::Remove { purge_data } => GoalShape::Remove { purge_data: *purge_data },
+        LedgerGoal::Remove { purge_data, drop } => GoalShape::Remove {
+            purge_data: *purge_data,
+            drop: drop.as_ref().map(|drop| DropShape::of(drop, cipher, place)).transpose()?,
+        },
     };
     let identity = row.identity.as_ref().map(|identity| IdentityShape {
         pid: identity.pid,
@@ -103,6 +116,7 @@ pub fn write_instance(row: &LedgerRow, cipher: &dyn Cipher) -> Result<String, Ro
         hooks_done: row.hooks_done,
         hook_begun: row.hook_begun,
         in_turn: row.in_turn,
+        own_role: row.database.map(|made| made.own_role),
         port: row.port,
         identity,
         phase: row.phase.as_str().into(),
@@ -127,7 +141,9 @@ pub fn read_instance(text: &str, cipher: &dyn Cipher) -> Result<LedgerRow, RowEr
     let goal = match shape.goal {
         GoalShape::Run(run) => LedgerGoal::Run(run.into_goal(cipher, place, None)?),
         GoalShape::Stop => LedgerGoal::Stop,
-        GoalShape::Remove { purge_data } => LedgerGoal::Remove { purge_data },
+        GoalShape::Remove { purge_data, drop } => {
+            LedgerGoal::Remove { purge_data, drop: drop.map(|drop| drop.into_drop(cipher, place)).transpose()? }
+        }
     };
     let identity = shape.identity.map(|i| Identity {
         pid: i.pid,
@@ -147,6 +163,7 @@ pub fn read_instance(text: &str, cipher: &dyn Cipher) -> Result<LedgerRow, RowEr
         hooks_done: shape.hooks_done,
         hook_begun: shape.hook_begun,
         in_turn: shape.in_turn,
+        database: shape.own_role.map(|own_role| Made { own_role }),
         port: shape.port,
         identity,
         phase: word("phase", &shape.phase, Phase::parse(&shape.phase))?,

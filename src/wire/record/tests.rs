@@ -112,6 +112,7 @@ fn secrets_stay_in_their_place() {
         spec: Arc::new(spec),
         generation: Generation(1),
         jwt: SecretText::new("token"),
+        db_secret: SecretText::new("own"),
         intent_seq: Seq(1),
         placements: vec![],
         created_at: Wall(1),
@@ -190,6 +191,7 @@ fn written() -> Vec<(&'static str, String)> {
         paths: Default::default(),
         app_id_pattern: None,
         secrets_needed: vec!["KEY".into()],
+        needs_database: false,
         turn_timeout: Duration::from_secs(300),
     };
     let registration = Registration {
@@ -202,6 +204,7 @@ fn written() -> Vec<(&'static str, String)> {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        databases: BTreeMap::new(),
         follows: None,
     };
     let environment = EnvironmentRow { name: name("env_a"), registration, draining: true, heard_at: Wall(6) };

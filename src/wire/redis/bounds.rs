@@ -20,6 +20,8 @@ pub(super) const SHORT_MAX: usize = 256;
 const PLACE_MAX: usize = 4 << 10;
 /// Notes of one instance.
 const NOTES_MAX: usize = 64;
+/// Database servers of one host.
+const DATABASES_MAX: usize = 64;
 /// Recipes of one host.
 const RUNTIMES_MAX: usize = 1_000;
 
@@ -120,6 +122,8 @@ pub(super) fn registration(registration: &Registration) -> Result<(), RowError> 
     text("host", &registration.host, SHORT_MAX)?;
     some("url", registration.url.as_deref(), PLACE_MAX)?;
     some("proxy_url", registration.proxy_url.as_deref(), PLACE_MAX)?;
+    entries("databases", registration.databases.len(), DATABASES_MAX)?;
+    registration.databases.values().try_for_each(|at| text("database host", &at.host, SHORT_MAX))?;
     runtimes(registration.runtimes.values())
 }
 

@@ -90,7 +90,7 @@ pub fn split(
         }
     }
     if groups.len() == 1 {
-        let whole = Report::Hello { registration: registration.clone(), instances: instances.to_vec() };
+        let whole = Report::Hello { registration: registration.clone().into(), instances: instances.to_vec() };
         return Ok(vec![write_report(&whole)?]);
     }
     let of = u32::try_from(groups.len()).ok().filter(|of| *of <= PARTS_MAX);
@@ -163,6 +163,6 @@ impl Assembly {
             return Ok(None);
         }
         let whole = self.begun.take();
-        Ok(whole.map(|begun| Report::Hello { registration: begun.registration, instances: begun.instances }))
+        Ok(whole.map(|begun| Report::Hello { registration: begun.registration.into(), instances: begun.instances }))
     }
 }

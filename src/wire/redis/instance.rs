@@ -38,6 +38,8 @@ pub(super) struct InstanceShape {
     notes: Vec<String>,
     #[serde(default)]
     local: Option<LocalShape>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removing: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,6 +85,7 @@ impl InstanceShape {
             last_log: report.last_log,
             notes: report.notes,
             local: report.local.as_ref().map(LocalShape::of),
+            removing: report.removing,
         })
     }
 
@@ -115,6 +118,7 @@ impl InstanceShape {
             last_log: self.last_log,
             notes: self.notes,
             local: self.local.map(LocalShape::into_local).transpose()?,
+            removing: self.removing,
         };
         bounds::report(&report)?;
         Ok(report)

@@ -8,7 +8,7 @@ use nbs_core::order::{Goal, Order, RunGoal, Turn};
 use serde::{Deserialize, Serialize};
 
 use super::{VERSION, bounds, read};
-use crate::wire::record::{Cipher, Place, RowError, RunShape, name, write};
+use crate::wire::record::{Cipher, DropShape, Place, RowError, RunShape, name, write};
 
 #[derive(Serialize, Deserialize)]
 struct OrderShape {
@@ -26,7 +26,11 @@ struct OrderShape {
 enum GoalShape {
     Run(RunShape),
     Stop,
-    Remove { purge_data: bool },
+    Remove {
+        purge_data: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drop: Option<DropShape>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +70,11 @@ fn encode(order: &Order, turn: Option<Turn>, cipher: &dyn Cipher) -> Result<Stri
             GoalShape::Run(RunShape::of(goal, cipher, place(&order.app))?)
         }
         Goal::Stop => GoalShape::Stop,
-        Goal::Remove { purge_data } => GoalShape::Remove { purge_data: *purge_data },
+        Goal::Remove { purge_data, drop } => {
+            let place = place(&order.app);
+            let drop = drop.as_ref().map(|drop| DropShape::of(drop, cipher, place)).transpose()?;
+            GoalShape::Remove { purge_data: *purge_data, drop }
+        }
     };
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let text = write(&OrderShape {
@@ -96,7 +104,10 @@ pub fn read_order(text: &str, reign: Reign, cipher: &dyn Cipher) -> Result<Order
             Goal::Run(goal)
         }
         GoalShape::Stop => Goal::Stop,
-        GoalShape::Remove { purge_data } => Goal::Remove { purge_data },
+        GoalShape::Remove { purge_data, drop } => {
+            let drop = drop.map(|drop| drop.into_drop(cipher, place(&app))).transpose()?;
+            Goal::Remove { purge_data, drop }
+        }
     };
     let (generation, intent_seq) = (Generation(shape.generation), Seq(shape.intent_seq));
     Ok(Order { app, reign, generation, intent_seq, goal })

@@ -17,7 +17,7 @@ pub enum ReportMessage {
     /// A report.
     Whole(Report),
     /// A piece of a hello that is too large for one message; an `Assembly` takes it.
-    Part(HelloPart),
+    Part(Box<HelloPart>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,10 +114,11 @@ pub fn read_report(text: &str) -> Result<ReportMessage, RowError> {
     let shape: MessageShape = read(text)?;
     let app = |text: &str| name(AppId::parse(text));
     Ok(ReportMessage::Whole(match shape.report {
-        ReportShape::HelloPart(part) => return Ok(ReportMessage::Part(part.into_part()?)),
-        ReportShape::Hello { registration, instances } => {
-            Report::Hello { registration: into_registration(*registration)?, instances: into_reports(instances)? }
-        }
+        ReportShape::HelloPart(part) => return Ok(ReportMessage::Part(part.into_part()?.into())),
+        ReportShape::Hello { registration, instances } => Report::Hello {
+            registration: into_registration(*registration)?.into(),
+            instances: into_reports(instances)?,
+        },
         ReportShape::Alive => Report::Alive,
         ReportShape::Runtimes(shapes) => {
             let runtimes = RuntimeShape::into_map(shapes)?;

@@ -47,7 +47,13 @@ fn run() -> RunGoal {
     spec.env.insert("TZ".into(), "UTC".into());
     spec.secrets.insert("KEY".into(), SecretText::new("hidden"));
     let turn = Some(Turn { accept_by: Duration::from_secs(10), number: 4 });
-    RunGoal { start_seq: Seq(7), spec: Arc::new(spec), jwt: SecretText::new("token"), turn }
+    RunGoal {
+        start_seq: Seq(7),
+        spec: Arc::new(spec),
+        jwt: SecretText::new("token"),
+        db_secret: SecretText::new(""),
+        turn,
+    }
 }
 
 fn registration() -> Registration {
@@ -62,6 +68,7 @@ fn registration() -> Registration {
         paths: Default::default(),
         app_id_pattern: Some("crm.*".into()),
         secrets_needed: vec!["KEY".into()],
+        needs_database: false,
         turn_timeout: Duration::from_secs(300),
     };
     Registration {
@@ -74,6 +81,7 @@ fn registration() -> Registration {
         url: Some("http://10.0.0.2:13000".into()),
         proxy_url: None,
         capacity: Some(Capacity { cpus: 8, memory_bytes: 1 << 34 }),
+        databases: BTreeMap::new(),
         follows: None,
     }
 }
@@ -100,6 +108,7 @@ fn instance(name: &str) -> InstanceReport {
         last_log: vec!["line".into()],
         notes: vec!["note".into()],
         local: Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) }),
+        removing: false,
     }
 }
 
@@ -168,7 +177,7 @@ fn view() -> AppView {
 fn written() -> Vec<(&'static str, String)> {
     let report = |report: Report| write_report(&report).unwrap();
     let part = |part| split(&registration(), &[instance("crm"), instance("erp")], 5, 1_200).unwrap().swap_remove(part);
-    let hello = Report::Hello { registration: registration(), instances: vec![instance("crm")] };
+    let hello = Report::Hello { registration: registration().into(), instances: vec![instance("crm")] };
     let unix = InstanceReport { address: Some(Address::Unix("/run/x.sock".into())), ..instance("erp") };
     let stray = Report::Stray { app: app("crm"), run: Run::default(), pid: None, adapter: Adapter::Systemd };
     let refused = Report::Refused { app: app("crm"), intent_seq: Seq(8), why: Refusal::Foreign };
@@ -180,7 +189,7 @@ fn written() -> Vec<(&'static str, String)> {
     vec![
         ("order run", write_order(&order(Goal::Run(run())), &Mirror).unwrap()),
         ("order stop", write_order(&order(Goal::Stop), &Mirror).unwrap()),
-        ("order remove", write_order(&order(Goal::Remove { purge_data: true }), &Mirror).unwrap()),
+        ("order remove", write_order(&order(Goal::Remove { purge_data: true, drop: None }), &Mirror).unwrap()),
         ("intent", write_intent(&order(Goal::Run(run())), &Mirror).unwrap()),
         ("roll_call", write_roll_call(RollCall { session: Session(0xfeed) }).unwrap()),
         ("entry", write_entry(&entry()).unwrap()),
@@ -356,7 +365,7 @@ proptest! {
                 ReportMessage::Whole(report) => Some(report),
                 ReportMessage::Part(part) => {
                     prop_assert_eq!((part.part as usize, part.of as usize, part.set), (at, texts.len(), set));
-                    assembly.take(part).unwrap()
+                    assembly.take(*part).unwrap()
                 }
             };
         }
@@ -397,7 +406,7 @@ fn a_new_hello_takes_the_place_of_one_that_is_not_complete() {
     assert_eq!(assembly.take(part(1, 1, 3, "b")), Ok(None));
     assert_eq!(assembly.take(part(2, 0, 2, "c")), Ok(None));
     assert_eq!(assembly.take(part(1, 2, 3, "d")), Err(PartError::OutOfOrder { set: 1, part: 2 }));
-    let whole = Report::Hello { registration: registration(), instances: vec![instance("c"), instance("e")] };
+    let whole = Report::Hello { registration: registration().into(), instances: vec![instance("c"), instance("e")] };
     assert_eq!(assembly.take(part(2, 1, 2, "e")), Ok(Some(whole)));
     assert_eq!(assembly.take(part(2, 1, 2, "e")), Err(PartError::OutOfOrder { set: 2, part: 1 }), "it is used up");
 }

@@ -16,6 +16,55 @@ fn with(key: &str, value: Value) -> Value {
     spec
 }
 
+fn database(over: Value) -> Value {
+    let mut database = json!({ "mode": "new-database" });
+    merge(&mut database, &over);
+    with("database", database)
+}
+
+fn given(over: Value) -> Value {
+    let mut given = json!({ "mode": "new-connection", "host": "db.example", "port": 5433, "database": "my \"db\"",
+        "schema": null, "user": "o'hara", "password": "hunter2" });
+    merge(&mut given, &over);
+    with("database", given)
+}
+
+#[test]
+fn a_database_is_read_and_shown_without_its_password() {
+    let read = |value: &Value| parse_spec(value, &standalone()).unwrap();
+    let shown = |value: &Value| render_spec(&read(value))["database"].clone();
+    let full = json!({ "mode": "new-database", "dialect": "postgres", "server": "default" });
+    assert_eq!(shown(&database(json!({}))), full);
+    assert_eq!(
+        shown(&database(json!({ "dialect": "sqlite" }))),
+        json!({ "mode": "new-database", "dialect": "sqlite" })
+    );
+    let schema = json!({ "mode": "new-schema", "dialect": "postgres", "server": "big" });
+    assert_eq!(shown(&with("database", schema.clone())), schema);
+    let mut wanted = given(json!({}))["database"].clone();
+    wanted["dialect"] = json!("postgres");
+    wanted["password"] = Value::Null;
+    wanted["schema"] = Value::Null;
+    assert_eq!(shown(&given(json!({}))), wanted);
+}
+
+#[test]
+fn a_patch_keeps_a_password_and_another_mode_replaces_the_rest() {
+    let current = parse_spec(&given(json!({})), &standalone()).unwrap();
+    let patched = |patch: Value| patch_spec(&current, &json!({ "database": patch }), &standalone());
+    let Some(nbs_core::database::Database::Given(moved)) = patched(json!({ "host": "other" })).unwrap().database else {
+        panic!("it is given");
+    };
+    assert_eq!((moved.host.as_str(), moved.password.expose()), ("other", "hunter2"));
+    assert_eq!(render_spec(&patched(json!({ "mode": "none" })).unwrap())["database"], json!({ "mode": "none" }));
+    let other = patched(json!({ "mode": "new-database" })).unwrap();
+    assert_eq!(other.database.as_ref().and_then(|database| database.server().cloned()).unwrap().as_str(), "default");
+    let file = patch_spec(&other, &json!({ "database": { "dialect": "sqlite" } }), &standalone()).unwrap();
+    assert_eq!(file.database, Some(nbs_core::database::Database::File));
+    let errors = patched(json!({ "password": "hunter2\0" })).unwrap_err();
+    assert!(!format!("{errors:?}").contains("hunter2"), "{errors:?}");
+}
+
 #[test]
 fn the_necessary_is_enough() {
     let spec = parse_spec(&small(), &standalone()).unwrap();
@@ -67,7 +116,6 @@ fn faults_name_field_value_and_remedy() {
         (with("limits", json!("1G")), "limits", "\"1G\"", "object"),
         (with("hosting", json!("shared")), "hosting", "not available yet", "dedicated"),
         (with("hosting", json!("cloud")), "hosting", "\"cloud\"", "dedicated"),
-        (with("database", json!({ "mode": "new-schema" })), "database.mode", "not available yet", "none"),
         (with("idle_stop", json!("30m")), "idle_stop", "not available yet", "leave"),
         (with("auto_upgrade", json!(true)), "auto_upgrade", "not available yet", "false"),
         (with("auto_upgrade", json!("no")), "auto_upgrade", "\"no\"", "true or false"),
@@ -94,6 +142,11 @@ fn faults_name_field_value_and_remedy() {
         (with("placements", json!({ "local": null })), "placements.local", "null", "object"),
         (with("placements", json!({ "local": { "serv": true } })), "placements.local.serv", "serv", "serve?"),
     ];
+    assert_faults(table);
+}
+
+/// Each value has one fault, with this field, and these parts of detail and hint.
+fn assert_faults(table: Vec<(Value, &str, &str, &str)>) {
     for (value, field, detail, hint) in table {
         let errors = parse_spec(&value, &standalone()).unwrap_err();
         assert_eq!(errors.len(), 1, "{errors:?}");
@@ -104,6 +157,38 @@ fn faults_name_field_value_and_remedy() {
         assert!(error.detail.contains(detail), "{error:?} wants {detail}");
         assert!(error.hint.contains(hint), "{error:?} wants {hint}");
     }
+}
+
+#[test]
+fn faults_of_a_database_name_field_value_and_remedy() {
+    assert_faults(vec![
+        (with("database", json!({ "mode": "new-databse" })), "database.mode", "\"new-databse\"", "new-database?"),
+        (with("database", json!({ "mode": "x" })), "database.mode", "\"x\"", "none, new-database"),
+        (
+            database(json!({ "dialect": "oracle" })),
+            "database.dialect",
+            "\"oracle\" is not a dialect",
+            "postgres or sqlite",
+        ),
+        (database(json!({ "dialect": "postgre" })), "database.dialect", "not a dialect", "postgres?"),
+        (database(json!({ "dialect": "mysql" })), "database.dialect", "not available yet", "postgres"),
+        (database(json!({ "server": "A b" })), "database.server", "\"A b\"", "lower-case"),
+        (database(json!({ "host": "h" })), "database.host", "no meaning with mode new-database", "server"),
+        (database(json!({ "dialect": "sqlite", "server": "x" })), "database.server", "no meaning", "leave it out"),
+        (
+            database(json!({ "mode": "new-schema", "dialect": "sqlite" })),
+            "database.dialect",
+            "needs a server",
+            "new-database",
+        ),
+        (given(json!({ "host": null })), "database.host", "missing", "host of the server"),
+        (given(json!({ "host": "a b" })), "database.host", "\"a b\"", "/run/postgresql"),
+        (given(json!({ "port": "5432" })), "database.port", "\"5432\"", "without quotes"),
+        (given(json!({ "port": 65536 })), "database.port", "65536", "65535"),
+        (given(json!({ "user": "" })), "database.user", "no name", "1 to 63"),
+        (given(json!({ "database": "x".repeat(64) })), "database.database", "no name", "1 to 63"),
+        (given(json!({ "password": 7 })), "database.password", "a number", "quotes"),
+    ]);
 }
 
 #[test]
@@ -184,6 +269,10 @@ fn with_secrets(spec: &AppSpec) -> Value {
     for (name, secret) in &spec.secrets {
         assert_eq!(value["secrets"][name], Value::Null);
         value["secrets"][name] = Value::from(secret.expose());
+    }
+    if let Some(nbs_core::database::Database::Given(given)) = &spec.database {
+        assert_eq!(value["database"]["password"], Value::Null);
+        value["database"]["password"] = Value::from(given.password.expose());
     }
     value
 }

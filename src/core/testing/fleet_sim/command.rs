@@ -12,6 +12,7 @@ use crate::order::LocalAction;
 use crate::secret::SecretText;
 use crate::spec::{AppSpec, StartMode};
 use crate::testing::fleet_sim::{Asked, FleetSim};
+use crate::testing::sim::SECRET;
 use crate::testing::sim::runtime_name;
 
 impl FleetSim {
@@ -45,9 +46,12 @@ impl FleetSim {
         spec.labels.insert("n".into(), self.random.below(3).to_string());
         let row = self.entries[which].disk.apps.get(&name).cloned();
         let action = match (self.random.below(14), row) {
-            (0..=2, _) | (10..=11, None) => {
-                Action::Create { spec: Arc::new(spec), jwt: SecretText::new("x"), reuse: true }
-            }
+            (0..=2, _) | (10..=11, None) => Action::Create {
+                spec: Arc::new(spec),
+                jwt: SecretText::new("x"),
+                db_secret: SecretText::new(SECRET),
+                reuse: true,
+            },
             (3..=5, _) => Action::Start,
             (6..=7, _) => Action::Stop,
             (8..=9, _) => Action::Restart,
@@ -55,7 +59,7 @@ impl FleetSim {
                 let moves = self.random.chance(60);
                 let environments = if moves { environments } else { row.spec.environments.clone() };
                 let spec = AppSpec { start_mode: row.spec.start_mode, environments, ..spec };
-                Action::Update { spec: Arc::new(spec), if_match: row.generation }
+                Action::Update { spec: Arc::new(spec), if_match: row.generation, db_secret: SecretText::new(SECRET) }
             }
             (12, _) => Action::Remove { purge_data: false },
             _ => return self.wake(which, &name),

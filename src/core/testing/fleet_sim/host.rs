@@ -92,6 +92,7 @@ impl Host {
                 run_root: "/r".into(),
                 environment: self.name.clone(),
                 time_zone: None,
+                databases: Default::default(),
             },
             port_range: 1000..=1100,
             concurrent_starts: SLOTS,
