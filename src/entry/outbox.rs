@@ -50,6 +50,11 @@ impl Outbox {
         Self { ways, local: VecDeque::new(), remote: VecDeque::new(), messages: HashMap::new() }
     }
 
+    /// Whether there may be other hosts.
+    pub(super) fn goes_far(&self) -> bool {
+        self.ways.remote.is_some()
+    }
+
     /// Takes an order; a newer one replaces an older one for the same place that was not yet sent.
     pub(super) fn order(&mut self, environment: &EnvironmentName, order: Order, is_local: bool, sent: Mono) {
         if is_local {
