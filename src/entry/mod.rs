@@ -149,6 +149,7 @@ pub fn start(parts: Parts, shutdown: CancellationToken) -> (EntryHandle, impl Fu
         clock: parts.clock,
         new_id: parts.new_id,
         view: FleetView::default(),
+        counts: None,
         lazy: run::Lazy::default(),
     };
     // Not by the loop: a visitor may come before it has begun, and would be told that there is no such app.

@@ -54,6 +54,9 @@ pub(super) struct Loop {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) new_id: NewId,
     pub(super) view: FleetView,
+    /// Instances of each environment; none after an app has changed. Signs of life change environments many times a
+    /// second, and a fleet has many apps to count.
+    pub(super) counts: Option<BTreeMap<EnvironmentName, usize>>,
     pub(super) lazy: Lazy,
 }
 
@@ -316,6 +319,9 @@ impl Loop {
             return;
         }
         let known = self.view.apps.len();
+        if !apps.is_empty() {
+            self.counts = None;
+        }
         for name in &apps {
             match self.fleet.app_view(now, name) {
                 Some(view) => _ = self.view.apps.insert(name.clone(), Arc::new(view)),
@@ -329,7 +335,8 @@ impl Loop {
             }
         }
         if environments || known != self.view.apps.len() {
-            let views = self.fleet.environment_views(now).into_iter();
+            let counts = self.counts.get_or_insert_with(|| self.fleet.instance_counts());
+            let views = self.fleet.environment_views(now, counts).into_iter();
             self.view.environments =
                 views.map(|view| (view.registration.environment.clone(), Arc::new(view))).collect();
         }
