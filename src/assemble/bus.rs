@@ -119,6 +119,10 @@ impl UsageSource for Published {
         };
         Some(Usage { at_ms: 0, host, apps })
     }
+
+    fn measured(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.usage.sampled()
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! An environment is lost when it was not heard for `LEASE_LOST`, by the clock of the one who listens. Time in which the
 //! listener itself could hear nothing (no Redis, or it has just begun) proves nothing and is not counted; what is shown
-//! meanwhile is that nothing is known. Deliberately absent: who may hold the name (the worker's lease in Redis).
+//! meanwhile is that nothing is known. Time in which the listener stood still is none at all. Deliberately absent: who may hold the name (the worker's lease in Redis).
 
 use std::time::Duration;
 
@@ -39,6 +39,12 @@ impl Lease {
         if deaf && self.presence(now, true) != Presence::Silent {
             self.grace = now.after(LEASE_LOST);
         }
+    }
+
+    /// The listener stood still for so long: its process was stopped, or its host was.
+    pub fn skip(&mut self, gap: Duration) {
+        self.proof = self.proof.map(|proof| proof.after(gap));
+        self.grace = self.grace.after(gap);
     }
 
     /// Whether it is there. `deaf`: the listener hears nothing at present.
@@ -92,6 +98,20 @@ mod tests {
         assert_eq!(lease.presence(at(20), false), Presence::Silent);
         lease.listen(at(30), false);
         assert_eq!(lease.presence(at(30), false), Presence::Silent);
+    }
+
+    #[test]
+    fn time_in_which_the_listener_stood_still_is_no_silence() {
+        let (mut heard, mut silent) = (Lease::awaited(at(0)), Lease::awaited(at(0)));
+        heard.hear(at(10));
+        silent.hear(at(1));
+        // Stopped from 15 to 35.
+        heard.skip(Duration::from_secs(20));
+        silent.skip(Duration::from_secs(20));
+        assert_eq!(heard.presence(at(35), false), Presence::Available);
+        assert_eq!(heard.presence(at(43), false), Presence::Available);
+        assert_eq!(heard.presence(at(44), false), Presence::Silent, "13 s of a listener that listens");
+        assert_eq!(silent.presence(at(35), false), Presence::Silent, "who was silent before is so still");
     }
 
     proptest! {

@@ -210,6 +210,7 @@ pub(crate) mod tests {
                 proxy_url: None,
                 capacity: None,
                 follows: None,
+                databases: BTreeMap::new(),
             });
             let name = RuntimeName::parse(runtime).unwrap();
             let summary = RuntimeSummary {
@@ -222,6 +223,7 @@ pub(crate) mod tests {
                 paths,
                 app_id_pattern: None,
                 secrets_needed: Vec::new(),
+                needs_database: false,
                 turn_timeout: std::time::Duration::from_secs(1),
             };
             place.runtimes.insert(name, summary);

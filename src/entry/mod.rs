@@ -118,12 +118,13 @@ pub struct Parts {
 /// Requests that may wait for the loop. 20 clients with 100 commands each fit; more are answered `Busy`.
 const REQUESTS_WAITING_MAX: usize = 4096;
 
-/// Makes an entry: the handle, and the loop to be spawned by the caller.
+/// Makes an entry: the handle, which shows from the first moment what the record held, and the loop to be spawned by the
+/// caller.
 pub fn start(parts: Parts, shutdown: CancellationToken) -> (EntryHandle, impl Future<Output = ()> + Send) {
     let (handle, desk) = desk(parts.record.clone(), REQUESTS_WAITING_MAX);
     let local = parts.standing.local.clone();
     let fleet = Fleet::new(parts.standing, parts.recovered, parts.clock.now());
-    let entry = run::Loop {
+    let mut entry = run::Loop {
         fleet,
         local,
         desk,
@@ -135,8 +136,11 @@ pub fn start(parts: Parts, shutdown: CancellationToken) -> (EntryHandle, impl Fu
         clock: parts.clock,
         new_id: parts.new_id,
         view: FleetView::default(),
+        counts: None,
         lazy: run::Lazy::default(),
     };
+    // Not by the loop: a visitor may come before it has begun, and would be told that there is no such app.
+    entry.publish();
     (handle, entry.run(shutdown))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Bounded by the number of places, as everything here is about one. Deliberately absent: how it travels.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use nbs_core::fleet::IntentNote;
 use nbs_core::id::Reign;
@@ -14,16 +14,45 @@ use tokio::sync::mpsc;
 use crate::entry::Ways;
 use crate::ports::{OrderSlip, Outgoing, Word};
 
+/// What a message to other hosts is about: a newer one about the same takes the place of one that still waits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum About {
+    Order(EnvironmentName, AppId),
+    Intent(EnvironmentName, AppId),
+    TurnEnded(AppId, u64),
+    Reign,
+    Forgotten(EnvironmentName),
+}
+
+impl About {
+    fn of(out: &Outgoing) -> Self {
+        match out {
+            Outgoing::Order(environment, slip) => Self::Order(environment.clone(), slip.order.app.clone()),
+            Outgoing::Intent(note) => Self::Intent(note.environment.clone(), note.app.clone()),
+            Outgoing::TurnEnded { app, number } => Self::TurnEnded(app.clone(), *number),
+            Outgoing::Reign(_) => Self::Reign,
+            Outgoing::Forgotten(environment) => Self::Forgotten(environment.clone()),
+        }
+    }
+}
+
 /// Everything that waits to be sent.
 pub(super) struct Outbox {
     ways: Ways,
     local: VecDeque<Order>,
-    remote: VecDeque<Outgoing>,
+    /// In the order of their first coming; each has its message in `messages`.
+    remote: VecDeque<About>,
+    messages: HashMap<About, Outgoing>,
 }
 
 impl Outbox {
     pub(super) fn new(ways: Ways) -> Self {
-        Self { ways, local: VecDeque::new(), remote: VecDeque::new() }
+        Self { ways, local: VecDeque::new(), remote: VecDeque::new(), messages: HashMap::new() }
+    }
+
+    /// Whether there may be other hosts.
+    pub(super) fn goes_far(&self) -> bool {
+        self.ways.remote.is_some()
     }
 
     /// Takes an order; a newer one replaces an older one for the same place that was not yet sent.
@@ -35,39 +64,33 @@ impl Outbox {
             }
             return;
         }
-        let same =
-            |out: &Outgoing| matches!(out, Outgoing::Order(e, slip) if e == environment && slip.order.app == order.app);
-        let out = Outgoing::Order(environment.clone(), OrderSlip { order: order.clone(), sent });
-        self.put(same, out);
+        self.put(Outgoing::Order(environment.clone(), OrderSlip { order, sent }));
     }
 
     /// Takes what should be, for those who read it elsewhere.
     pub(super) fn intent(&mut self, note: IntentNote) {
-        let (environment, app) = (note.environment.clone(), note.app.clone());
-        let same =
-            move |out: &Outgoing| matches!(out, Outgoing::Intent(n) if n.environment == environment && n.app == app);
-        self.put(same, Outgoing::Intent(note));
+        self.put(Outgoing::Intent(note));
     }
 
     pub(super) fn turn_ended(&mut self, app: AppId, number: u64) {
-        self.put(|_| false, Outgoing::TurnEnded { app, number });
+        self.put(Outgoing::TurnEnded { app, number });
     }
 
     pub(super) fn reign(&mut self, reign: Reign) {
-        self.put(|out| matches!(out, Outgoing::Reign(_)), Outgoing::Reign(reign));
+        self.put(Outgoing::Reign(reign));
     }
 
     pub(super) fn forgotten(&mut self, environment: EnvironmentName) {
-        self.put(|_| false, Outgoing::Forgotten(environment));
+        self.put(Outgoing::Forgotten(environment));
     }
 
-    fn put(&mut self, same: impl Fn(&Outgoing) -> bool, out: Outgoing) {
+    fn put(&mut self, out: Outgoing) {
         if self.ways.remote.is_none() {
             return;
         }
-        match self.remote.iter_mut().find(|other| same(other)) {
-            Some(other) => *other = out,
-            None => self.remote.push_back(out),
+        let about = About::of(&out);
+        if self.messages.insert(about.clone(), out).is_none() {
+            self.remote.push_back(about);
         }
     }
 
@@ -82,10 +105,12 @@ impl Outbox {
                 break;
             }
         }
-        while let (Some(out), Some(way)) = (self.remote.pop_front(), &self.ways.remote) {
+        while let (Some(about), Some(way)) = (self.remote.pop_front(), &self.ways.remote) {
+            let Some(out) = self.messages.remove(&about) else { continue };
             let refused = way.try_send(out);
             if let Err(mpsc::error::TrySendError::Full(out) | mpsc::error::TrySendError::Closed(out)) = refused {
-                self.remote.push_front(out);
+                self.messages.insert(about.clone(), out);
+                self.remote.push_front(about);
                 break;
             }
         }

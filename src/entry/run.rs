@@ -27,6 +27,10 @@ use crate::ports::{Clock, News, Record, RecordError};
 const TURN_MAX: usize = 256;
 /// How long the end of an operation or an event may wait to be written.
 const LAZY_DELAY: Duration = Duration::from_millis(100);
+/// With other hosts the loop comes round so often at least, so that it knows when it stood still.
+const ROUND: Duration = Duration::from_secs(1);
+/// A pause that lasts so much longer than it should was one of the whole process, or of its host.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 /// Pause between attempts to write a record that could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,9 @@ pub(super) struct Loop {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) new_id: NewId,
     pub(super) view: FleetView,
+    /// Instances of each environment; none after an app has changed. Signs of life change environments many times a
+    /// second, and a fleet has many apps to count.
+    pub(super) counts: Option<BTreeMap<EnvironmentName, usize>>,
     pub(super) lazy: Lazy,
 }
 
@@ -87,11 +94,11 @@ enum Heard {
 impl Loop {
     /// Runs until the daemon ends.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        self.publish();
         loop {
             let now = self.clock.now();
             let wake = [self.fleet.next_deadline(now), self.lazy.due].into_iter().flatten().min();
-            let pause = wake.map_or(Duration::from_secs(3600), |at| at.since(now.mono));
+            let longest = if self.outbox.goes_far() { ROUND } else { Duration::from_secs(3600) };
+            let pause = wake.map_or(longest, |at| at.since(now.mono)).min(longest);
             let mut heard = Vec::new();
             tokio::select! {
                 biased;
@@ -103,6 +110,10 @@ impl Loop {
                 }
                 Some(request) = self.desk.requests.recv() => heard.push(Heard::Request(request)),
                 () = tokio::time::sleep(pause) => heard.push(Heard::Tick),
+            }
+            let late = self.clock.now().mono.since(now.mono).saturating_sub(pause);
+            if late > STOOD_STILL {
+                self.fleet.stood_still(late);
             }
             while heard.len() < TURN_MAX {
                 match self.news.try_recv() {
@@ -296,7 +307,7 @@ impl Loop {
     }
 
     /// Shows what changed since the last time.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let now = self.clock.now();
         let Touched { apps, operations, events, environments } = self.fleet.take_touched();
         let read_only = self.fleet.read_only();
@@ -308,6 +319,9 @@ impl Loop {
             return;
         }
         let known = self.view.apps.len();
+        if !apps.is_empty() {
+            self.counts = None;
+        }
         for name in &apps {
             match self.fleet.app_view(now, name) {
                 Some(view) => _ = self.view.apps.insert(name.clone(), Arc::new(view)),
@@ -321,7 +335,8 @@ impl Loop {
             }
         }
         if environments || known != self.view.apps.len() {
-            self.view.show_environments(self.fleet.environment_views(now));
+            let counts = self.counts.get_or_insert_with(|| self.fleet.instance_counts());
+            self.view.show_environments(self.fleet.environment_views(now, counts));
         }
         let fresh = !events.is_empty();
         self.view.events.extend(events.into_iter().map(Arc::new));

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nbs_core::name::AppId;
+use tokio::sync::watch as channel;
 
 use host::HostMeter;
 use stat::{Scale, Sum};
@@ -103,6 +104,8 @@ struct Shared {
     /// None while sampling is off.
     host: ArcSwapOption<HostUsage>,
     meter: Mutex<HostMeter>,
+    /// How many samples were taken.
+    samples: channel::Sender<u64>,
 }
 
 impl Shared {
@@ -127,5 +130,10 @@ impl UsageHandle {
             Some(host) => **host,
             None => self.0.meter().measure(),
         }
+    }
+
+    /// Changes with each sample, when its figures can be had.
+    pub fn sampled(&self) -> channel::Receiver<u64> {
+        self.0.samples.subscribe()
     }
 }

@@ -130,6 +130,7 @@ impl UsageSampler {
         }
         self.by_tree(trees, uptime, &mut figures).await;
         self.shared.apps.store(Arc::new(figures));
+        self.shared.samples.send_modify(|count| *count += 1);
     }
 
     /// The app's figures by its group. Where it has none, the seat says so afterwards.

@@ -54,6 +54,20 @@ async fn an_environment_tells_host_addresses_capacity_and_why_it_gets_no_starts(
 }
 
 #[tokio::test]
+async fn an_entry_that_stood_still_takes_nobody_for_lost() {
+    let fleet = fleet().await;
+    fleet.stand_still(Duration::from_secs(20)).await;
+    for name in ["env_a", "env_b"] {
+        let shown = fleet.until(&format!("/environments/{name}"), |_| true).await;
+        assert_eq!(shown["status"], "available", "{shown}");
+    }
+    let told = fleet.until("/events", |_| true).await;
+    assert!(!told.to_string().contains("environment_lost"), "{told}");
+    fleet.pass(LEASE_OVER, &["env_a"]).await;
+    fleet.status_of("env_b", "unavailable").await;
+}
+
+#[tokio::test]
 async fn a_drained_environment_gets_no_app_until_it_is_undrained() {
     let fleet = fleet().await;
     let first = fleet.post("/environments/env_b/drain", "").await;

@@ -96,6 +96,10 @@ pub async fn fleet() -> Fleet {
     };
     let stop = CancellationToken::new();
     let (entry, run) = nbsupervisor::entry::start(parts, stop.clone());
+    assert!(
+        entry.view().environments.contains_key(&env("env_old")),
+        "what the record held is shown before the loop runs"
+    );
     tokio::spawn(run);
     let hosts = Arc::new(Hosts::default());
     tokio::spawn(obey(hosts.clone(), sent, news.clone()));
@@ -177,11 +181,23 @@ impl Fleet {
 
     /// Time passes; whoever is named gives a sign of life at its end, and the entry notices.
     pub async fn pass(&self, time: Duration, alive: &[&str]) {
-        self.clock.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
-        for name in alive {
-            self.tell(name, Report::Alive).await;
+        let mut left = time;
+        while !left.is_zero() {
+            // In steps: a loop that saw all of it pass at once would take it for a time in which it stood still.
+            let step = left.min(Duration::from_secs(1));
+            left -= step;
+            self.clock.0.fetch_add(step.as_millis() as u64, Ordering::SeqCst);
+            for name in alive.iter().filter(|_| left.is_zero()) {
+                self.tell(name, Report::Alive).await;
+            }
+            // A question makes the loop turn, and with it look at its clock.
+            self.room.get("/api/v1/queue").await;
         }
-        // A question makes the loop turn, and with it look at its clock.
+    }
+
+    /// The entry stands still for so long, as a process does that is stopped.
+    pub async fn stand_still(&self, time: Duration) {
+        self.clock.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
         self.room.get("/api/v1/queue").await;
     }
 

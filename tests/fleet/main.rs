@@ -25,6 +25,7 @@ mod recipes;
 #[path = "../support/redis_host.rs"]
 mod redis_host;
 
+mod figures;
 mod first_line;
 mod ground;
 mod matrix;

@@ -1,11 +1,12 @@
 //! What is wrong with Redis or with what is in it: the daemon runs on, says it once, and recovers by itself.
 
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::eventually::let_time_pass;
-use crate::fleet::{Fleet, Plan, entry_variables, journal, wait_journal, write_variables};
-use crate::machine::{DAEMON, Suite};
+use crate::fleet::{Fleet, Plan, entry_variables, journal, wait_journal, worker_variables, write_variables};
+use crate::machine::{DAEMON, Machine, Suite};
 use crate::recipes::{SLEEPER, WEB};
 
 const PLAN: Plan<'static> =
@@ -94,6 +95,74 @@ fn a_redis_that_is_too_old_is_named_with_the_version_that_is_needed() {
     let url = fleet.redis.url().replace(":6379", &format!(":{}", OlderRedis::port()));
     says_once(&fleet, &url, &["Redis cannot be used", "install Redis 6.2"]);
     recovers(&fleet);
+}
+
+/// Makes an authority in folder $1, and a certificate of it for the address $2.
+const AUTHORITY: &str = r#"
+cd "$1"
+new="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+openssl req -x509 $new -days 2 -keyout ca.key -out ca.pem -subj /CN=authority
+openssl req $new -keyout server.key -out server.csr -subj /CN=redis
+printf 'subjectAltName=IP:%s\n' "$2" >names
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem
+"#;
+
+fn authority(address: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut openssl = Command::new("sh");
+    openssl.args(["-euc", AUTHORITY, "sh"]).arg(folder.path()).arg(address);
+    let output = openssl.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    folder
+}
+
+/// Another server beside the usual one, which takes encrypted connections only.
+struct TlsRedis(Child);
+
+impl TlsRedis {
+    const PORT: u16 = 6390;
+
+    fn start(fleet: &Fleet, keys: &Path) -> Self {
+        let file = |name: &str| keys.join(name).display().to_string();
+        let mut command = fleet.redis.place().command("redis-server");
+        command.args(["--port", "0", "--tls-port", &Self::PORT.to_string(), "--tls-auth-clients", "no"]);
+        command.args(["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key")]);
+        command.args(["--tls-ca-cert-file", &file("ca.pem"), "--requirepass", "right", "--save", ""]);
+        Self(command.args(["--protected-mode", "no"]).stdout(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for TlsRedis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Has a host trust the authority in this folder, and no other.
+fn trust(machine: &Machine, keys: &Path) {
+    machine.write_file("/etc/nbsupervisor/redis-ca.pem", std::fs::read(keys.join("ca.pem")).unwrap());
+    let setting = "[redis]\nca_file = \"/etc/nbsupervisor/redis-ca.pem\"\n";
+    machine.write_file("/etc/nbsupervisor/nbsupervisor.d/tls.toml", setting);
+}
+
+#[test]
+fn tls_under_an_authority_of_ones_own_is_used_and_another_authority_is_refused() {
+    let fleet = Fleet::start(&PLAN);
+    let address = fleet.redis.address().to_string();
+    let (ours, theirs) = (authority(&address), authority(&address));
+    let _server = TlsRedis::start(&fleet, ours.path());
+    let url = format!("rediss://:right@{address}:{}", TlsRedis::PORT);
+    trust(&fleet.entry.machine, theirs.path());
+    says_once(&fleet, &url, &["Redis cannot be used", "CA file"]);
+    let worker = fleet.worker("env_a");
+    write_variables(&worker.machine, &worker_variables(&url, "env_a", worker.cable.address()));
+    for machine in [&fleet.entry.machine, &worker.machine] {
+        trust(machine, ours.path());
+        machine.ok(&["systemctl", "restart", "nbsupervisor"]);
+    }
+    fleet.wait_environment("env_a", "available");
+    fleet.app_create("after", "sleeper", &["env_a"]);
 }
 
 #[test]

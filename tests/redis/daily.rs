@@ -10,6 +10,7 @@ use nbs_core::phase::{Phase, Status};
 use nbs_core::time::Wall;
 use nbs_core::view::AppView;
 use nbsupervisor::ports::{News, Outgoing, Word};
+use tokio::time::Instant;
 
 use crate::redis::RedisServer;
 use crate::rig::*;
@@ -176,6 +177,23 @@ async fn usage_is_fresh_at_the_entry_and_readable_by_people() {
     assert!(redis.cli(&["GET", "nbs:v1:env:env_a:heartbeat"]).contains("0.1.0"));
     assert!(redis.cli(&["GET", "nbs:v1:env:env_a:registration"]).contains("concurrent_starts"));
     assert_eq!(redis.cli(&["SMEMBERS", "nbs:v1:environments"]), "env_a");
+}
+
+#[tokio::test]
+async fn what_is_measured_is_in_redis_at_once() {
+    let redis = RedisServer::start();
+    let worker = WorkerSide::start(&redis.url(), "env_a", "worker-1");
+    worker.holds().await;
+    for _ in 0..5 {
+        let (before, begun) = (redis.cli(&["GET", "nbs:v1:env:env_a:usage"]), Instant::now());
+        worker.measured.send_modify(|count| *count += 1);
+        until("the new figures are there", || match redis.cli(&["GET", "nbs:v1:env:env_a:usage"]) {
+            now if !now.is_empty() && now != before => Ok(()),
+            now => Err(now),
+        })
+        .await;
+        assert!(begun.elapsed() < Duration::from_secs(6), "long before they are due anyway: {:?}", begun.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use nbsupervisor::redis_bus::worker::{Tenure, UsageSource};
 use nbsupervisor::redis_bus::{Server, Servers, entry, worker};
 use nbsupervisor::security::{FleetKey, KeyFile};
 use nbsupervisor::wire::redis::{HostUsage, Usage};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -181,12 +181,17 @@ impl Drop for EntrySide {
     }
 }
 
-struct Figures;
+/// Figures that a test measures anew by adding one.
+struct Figures(watch::Sender<u64>);
 
 impl UsageSource for Figures {
     fn usage(&self) -> Option<Usage> {
         let host = HostUsage { cpu_percent: Some(12.5), memory_bytes: Some(1 << 30), ..HostUsage::default() };
         Some(Usage { at_ms: 0, host, apps: BTreeMap::default() })
+    }
+
+    fn measured(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
     }
 }
 
@@ -198,6 +203,8 @@ pub struct WorkerSide {
     pub name: EnvironmentName,
     /// What it has.
     pub instances: Arc<Mutex<Vec<InstanceReport>>>,
+    /// How often its host was measured.
+    pub measured: watch::Sender<u64>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
     pump: JoinHandle<()>,
@@ -212,7 +219,7 @@ impl WorkerSide {
         let (sender, mut heard) = mpsc::channel(64);
         let (words_sender, words) = mpsc::channel(1024);
         let (reports, from) = mpsc::channel(64);
-        let stop = CancellationToken::new();
+        let (stop, measured) = (CancellationToken::new(), watch::Sender::new(0));
         let options = worker::Options {
             servers,
             owner: owner.into(),
@@ -225,7 +232,7 @@ impl WorkerSide {
             follows,
             words: sender,
             reports: from,
-            usage: Arc::new(Figures),
+            usage: Arc::new(Figures(measured.clone())),
             clock: Arc::new(SystemClock::new()),
         };
         let (handle, work) = worker::start(options, parts, stop.clone());
@@ -242,7 +249,7 @@ impl WorkerSide {
                 let _ = words_sender.send(word).await;
             }
         });
-        Self { handle, reports, words, name: environment(env), instances, stop, task, pump }
+        Self { handle, reports, words, name: environment(env), instances, measured, stop, task, pump }
     }
 
     /// The next order.

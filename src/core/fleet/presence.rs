@@ -3,6 +3,8 @@
 //! An environment of the daemon itself is there once its worker has spoken. Silence changes what is shown and who gets turns; it never ends a
 //! turn and never touches an intent.
 
+use std::time::Duration;
+
 use crate::fleet::{Fleet, Place};
 use crate::id::{Epoch, Reign};
 use crate::name::{AppId, EnvironmentName};
@@ -60,6 +62,13 @@ impl Fleet {
                 self.unsettle_all();
                 vec![Change::Reign(self.standing.reign.epoch)]
             }
+        }
+    }
+
+    /// This entry stood still for so long, up to now. What it did not hear meanwhile nobody failed to say.
+    pub fn stood_still(&mut self, gap: Duration) {
+        for place in self.places.values_mut() {
+            place.lease.skip(gap);
         }
     }
 

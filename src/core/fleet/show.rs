@@ -1,5 +1,7 @@
 //! Views for readers.
 
+use std::collections::BTreeMap;
+
 use crate::fleet::{App, Fleet};
 use crate::id::OperationId;
 use crate::name::{AppId, EnvironmentName};
@@ -57,12 +59,22 @@ impl Fleet {
         self.ledger.get(id).map(|row| row.view.clone())
     }
 
-    /// Every environment.
-    pub fn environment_views(&self, now: Now) -> Vec<EnvironmentView> {
-        let placed_in = |name: &EnvironmentName| {
-            let living = self.apps.values().filter(|app| app.row.life != AppLife::Removed);
-            living.filter(|app| app.placed.contains_key(name)).count()
-        };
+    /// How many instances each environment has. It changes only with the view of an app.
+    pub fn instance_counts(&self) -> BTreeMap<EnvironmentName, usize> {
+        let mut counts = BTreeMap::new();
+        for app in self.apps.values().filter(|app| app.row.life != AppLife::Removed) {
+            for environment in app.placed.keys() {
+                match counts.get_mut(environment) {
+                    Some(count) => *count += 1,
+                    None => _ = counts.insert(environment.clone(), 1),
+                }
+            }
+        }
+        counts
+    }
+
+    /// Every environment, with these `instance_counts`.
+    pub fn environment_views(&self, now: Now, counts: &BTreeMap<EnvironmentName, usize>) -> Vec<EnvironmentView> {
         let view = |(name, place): (&EnvironmentName, &super::Place)| EnvironmentView {
             registration: place.registration.clone(),
             heard_at: place.heard.wall,
@@ -71,7 +83,7 @@ impl Fleet {
             draining: place.draining,
             is_local: self.is_local(name),
             proxy: place.proxy.clone(),
-            instances: placed_in(name),
+            instances: counts.get(name).copied().unwrap_or(0),
         };
         self.places.iter().map(view).collect()
     }

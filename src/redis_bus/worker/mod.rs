@@ -41,6 +41,9 @@ pub struct Options {
 pub trait UsageSource: Send + Sync + 'static {
     /// What host and apps use now; none if nothing is measured. Returns at once. `at_ms` is filled in by whoever asks.
     fn usage(&self) -> Option<Usage>;
+
+    /// Changes when there are new ones.
+    fn measured(&self) -> watch::Receiver<u64>;
 }
 
 /// What it works with.

@@ -29,8 +29,9 @@ use crate::wire::redis::{
     write_registration, write_usage,
 };
 
-/// How often figures are published; readers count on ten seconds.
-const USAGE: Duration = Duration::from_secs(8);
+/// How often figures are published where nothing is sampled. What is sampled is published at once, so that it is as fresh
+/// for readers as the sample.
+const USAGE: Duration = Duration::from_secs(10);
 /// How long published figures stay.
 const USAGE_KEPT: Duration = Duration::from_secs(60);
 
@@ -69,7 +70,7 @@ pub(super) async fn run(shared: &Shared, usage: &dyn UsageSource, shutdown: &Can
         registered: None,
         told: false,
     };
-    let mut registration = shared.registration.subscribe();
+    let (mut registration, mut measured) = (shared.registration.subscribe(), usage.measured());
     loop {
         let pause = match tenant.turn().await {
             Ok(()) => limits::LEASE_RENEW,
@@ -78,12 +79,16 @@ pub(super) async fn run(shared: &Shared, usage: &dyn UsageSource, shutdown: &Can
         if let Tenure::Cloned(_) = *shared.tenure.borrow() {
             return;
         }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = shared.look.notified() => {}
-            Ok(()) = registration.changed() => {}
-            () = tokio::time::sleep(pause) => {}
+        let next = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = shared.look.notified() => break,
+                Ok(()) = registration.changed() => break,
+                () = tokio::time::sleep_until(next) => break,
+                Ok(()) = measured.changed() => tenant.publish_sample().await,
+            }
         }
     }
 }
@@ -290,6 +295,14 @@ impl Tenant<'_> {
             self.all = Instant::now();
         }
         Ok(())
+    }
+
+    /// There are new figures. What cannot be written now is written with the next renewal.
+    async fn publish_sample(&mut self) {
+        self.figures = Instant::now();
+        if self.shared.holds() {
+            let _ = self.publish().await;
+        }
     }
 
     async fn publish(&mut self) -> Result<(), Trouble> {

@@ -53,13 +53,16 @@ pub struct Cell {
     pub near: Bound,
     /// Visitors of `FAR`.
     pub far: Bound,
+    /// How often the entry is to say that an environment is lost: only of one that cannot be heard for longer than a
+    /// lease, while the entry itself can hear.
+    pub lost: usize,
 }
 
 const NONE: Bound = Bound::AtMost(0);
 const IN_FLIGHT: Bound = Bound::AtMost(1);
 
 const fn cell(name: &'static str, subject: Subject, what: &'static str, strike: fn(&mut Fleet)) -> Cell {
-    Cell { name, subject, quick: true, what, strike, near: NONE, far: NONE }
+    Cell { name, subject, quick: true, what, strike, near: NONE, far: NONE, lost: 0 }
 }
 
 /// All of them, in the order of the table.
@@ -73,6 +76,7 @@ pub const CELLS: &[Cell] = &[
     Cell {
         quick: false,
         near: Bound::Any,
+        lost: 1,
         ..cell("worker-freeze", Subject::Worker, "SIGSTOP to the worker's daemon for 20 s", |fleet| {
             freeze(worker(fleet));
         })
@@ -124,6 +128,7 @@ pub const CELLS: &[Cell] = &[
     Cell {
         quick: false,
         near: Bound::Any,
+        lost: 1,
         ..cell("link-cut", Subject::Link, "the worker's cable swallows every frame for 20 s", |fleet| {
             weather(fleet, Weather::Cut, LONG);
         })

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::cells::{Bound, CELLS, Cell, FAR, HIT, NEAR};
 use crate::fleet::{Fleet, Life, Plan};
 use crate::link::Dice;
@@ -65,7 +67,7 @@ impl Proof {
     /// Runs a cell, and keeps its row.
     pub fn run(&mut self, cell: &Cell) {
         self.fleet.entry.machine.wait("all is well before the fault", ENDED, |_| self.fleet.observed_is_intended());
-        let before = self.lives();
+        let (before, newest) = (self.lives(), self.newest_event());
         let visitors = [NEAR, FAR].map(|app| self.fleet.visitor(&format!("/apps/{app}/")));
         self.fleet.entry.machine.wait("visitors are served", AGAIN, |_| {
             if visitors.iter().all(|visitor| visitor.good() >= 5) { Ok(()) } else { Err("not yet".into()) }
@@ -76,6 +78,7 @@ impl Proof {
         // Both from the same moment: a fault's end is not moved by waiting for operations.
         let settled = self.settle(cell, &accepted, end);
         assert_eq!(self.lives(), before, "{}: no running app is restarted", cell.name);
+        assert_eq!(self.lost_since(newest), cell.lost, "{}: environments are lost only if they are", cell.name);
         let [near, far] = visitors.map(|visitor| visitor.finish());
         for (app, tally, bound) in [(NEAR, &near, cell.near), (FAR, &far, cell.far)] {
             let allowed = match bound {
@@ -92,6 +95,21 @@ impl Proof {
     fn lives(&self) -> Vec<Life> {
         let places = [(NEAR, "env_a"), (FAR, "env_b"), ("wide", "env_a"), ("wide", "env_b")];
         places.map(|(app, place)| self.fleet.life(app, place)).into()
+    }
+
+    fn events(&self, query: &str) -> Vec<Value> {
+        let list = self.fleet.entry.machine.admin("GET", &format!("/api/v1/events?{query}"), None).json();
+        list["events"].as_array().expect("a list of events").clone()
+    }
+
+    fn newest_event(&self) -> u64 {
+        self.events("limit=1")[0]["seq"].as_u64().expect("environments have joined")
+    }
+
+    /// How often the entry has said since then that an environment is lost.
+    fn lost_since(&self, event: u64) -> usize {
+        let events = self.events(&format!("since={event}&limit=1000"));
+        events.iter().filter(|event| event["kind"] == "environment_lost").count()
     }
 
     /// Ten commands, chosen by the seed; the IDs of what was accepted.

@@ -138,8 +138,11 @@ impl Entry {
 
     fn call_roll(&mut self, around: &mut Around<'_>) {
         let Some(brain) = &self.brain else { return };
-        let known =
-            brain.fleet.environment_views(around.now).into_iter().map(|view| view.registration.environment.clone());
+        let known = brain
+            .fleet
+            .environment_views(around.now, &brain.fleet.instance_counts())
+            .into_iter()
+            .map(|view| view.registration.environment.clone());
         let names: std::collections::BTreeSet<EnvironmentName> =
             known.chain(around.bus.environments.iter().cloned()).collect();
         for name in names {
