@@ -115,6 +115,10 @@ class Host(Nbsupervisor):
     def wait_on(self):
         wait_for("the admin socket", lambda: self.alive() and self.answers(), 60)
 
+    def tell(self):
+        """The end of its log, for a measurement that failed."""
+        print((self.work / "daemon.log").read_text()[-3000:], file=sys.stderr)
+
     def off(self):
         self.process.terminate()
         self.process.wait(30)
@@ -307,6 +311,10 @@ def fleet_figures():
         rest(host, redis, load)
         lists(host, count)
         restarts(host, count)
+    except BaseException:
+        if host:
+            host.tell()
+        raise
     finally:
         if load:
             load.close()
