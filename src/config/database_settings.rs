@@ -121,3 +121,7 @@ fn secret(text: &str) -> Result<Option<SecretText>, Complaint> {
         _ => Ok(Some(SecretText::new(text))),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -219,6 +219,6 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_set_by_a_flag() {
-        assert!(read("secrets.K", "v").is_err());
+        assert!(read("secrets.K", "v").is_err() && read("database.password", "v").is_err());
     }
 }

@@ -12,6 +12,7 @@ use crate::lease::Lease;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Refusal, Registration, Report};
 use crate::phase::Phase;
+use crate::reason::ReasonCode;
 use crate::recipe::Adapter;
 use crate::record::{AppLife, Change, PlacementRow};
 use crate::time::Now;
@@ -278,6 +279,7 @@ impl Fleet {
         let why = report.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
         let (kind, message) = match report.phase {
             Phase::Running if before != Some(Phase::Running) => ("instance_running", format!("{app} is running")),
+            Phase::Backoff if waits_for_database(report) => ("instance_waiting", format!("{app} waits{why}")),
             Phase::Backoff => ("instance_crashed", format!("{app} ended{why}; it is started again by itself")),
             Phase::Spawning | Phase::Starting
                 if report.restarts > 0
@@ -363,4 +365,9 @@ impl Fleet {
         placed.sent = None;
         self.unsettled.insert(name.clone());
     }
+}
+
+/// It is held back until its database server answers.
+fn waits_for_database(report: &InstanceReport) -> bool {
+    report.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::DatabaseUnreachable)
 }

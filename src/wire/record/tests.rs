@@ -140,6 +140,7 @@ fn an_app_of_version_1_has_its_one_intent_in_every_environment() {
     assert_eq!(row.placements, [place("env_a"), place("env_b")]);
     assert_eq!((row.generation, row.intent_seq, row.created_at), (Generation(3), Seq(8), Wall(1_700_000_000_000)));
     assert_eq!((row.jwt.expose(), row.life), ("token", AppLife::Kept));
+    assert_eq!((row.db_secret.expose(), &row.spec.database), ("", &None), "from before there were databases");
     let instance = read_instance(sealed, &Mirror).unwrap();
     assert_eq!((instance.turn, instance.local, instance.shelved), (0, None, None));
     assert!(matches!(instance.goal, LedgerGoal::Run(goal) if goal.jwt.expose() == "token" && goal.start_seq == Seq(7)));
