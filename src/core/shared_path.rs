@@ -205,6 +205,7 @@ pub(crate) mod tests {
                 boot: "b".into(),
                 concurrent_starts: 1,
                 runtimes: BTreeMap::new(),
+                databases: BTreeMap::new(),
                 host: "h".into(),
                 url: None,
                 proxy_url: None,
@@ -222,7 +223,9 @@ pub(crate) mod tests {
                 paths,
                 app_id_pattern: None,
                 secrets_needed: Vec::new(),
+                needs_database: false,
                 turn_timeout: std::time::Duration::from_secs(1),
+                shared: None,
             };
             place.runtimes.insert(name, summary);
             self.rules = Rules::of(self.environments.values());

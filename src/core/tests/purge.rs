@@ -45,10 +45,12 @@ fn registration(name: &str, host: &str, databases: &[(&str, &str)]) -> Registrat
             listen: Listen::None,
             strip_prefix: true,
             max_limits: Limits::default(),
+            paths: Default::default(),
             app_id_pattern: None,
             secrets_needed: Vec::new(),
             needs_database,
             turn_timeout: Duration::from_secs(60),
+            shared: None,
         };
         (name, summary)
     };
@@ -178,6 +180,7 @@ fn report(order: &Order, phase: Phase) -> Report {
         adapter: Adapter::Process,
         address: None,
         strip_prefix: true,
+        select: None,
         restarts: 0,
         next_attempt: None,
         version: None,
