@@ -14,10 +14,12 @@ pub mod entry;
 
 pub mod security;
 pub mod ground;
+pub mod ask;
 pub mod probe;
 pub mod database;
 pub mod journal;
 pub mod process;
+pub mod shared;
 pub mod store;
 pub mod redis_bus;
 pub mod systemd;

@@ -19,6 +19,7 @@ use nbs_core::observation::{Identity, Observation, SpawnFailure};
 use nbs_core::order::{LocalAction, Order, Report};
 use nbs_core::recipe::Adapter;
 use nbs_core::record::{Change, Recovered};
+use nbs_core::shared::{HostPlan, MemberPlan};
 use nbs_core::signal::Signal;
 use nbs_core::time::{Mono, Now, Wall};
 use nbs_core::view::{EventView, OperationView};
@@ -158,6 +159,20 @@ pub trait Enclosure: std::fmt::Debug + Send + Sync + 'static {
     /// Moves a process that is about to become this launch's app out of the daemon's control group into one of its own,
     /// with the app's limits. Returns what could not be done as asked, each a sentence; `None` if it stays where it is.
     fn enclose<'a>(&'a self, launch: &'a Launch, pid: u32) -> BoxFuture<'a, Result<Option<Vec<String>>, SpawnFailure>>;
+}
+
+/// Looks after hosts: processes in which several apps run, its members. Members are started, stopped and removed by its
+/// `ProcessControl`, once their host is known here.
+///
+/// Facts besides those of `ProcessControl`: `Listed` whenever a host lists a member otherwise than it was left, and
+/// `NotStopped` instead of `TreeGone` where a host does not stop it.
+pub trait Hosts: Send + Sync + 'static {
+    /// A host runs. One of the same name ended before.
+    fn up(&self, plan: Arc<HostPlan>);
+    /// A host runs no more: whatever is being asked of it is given up.
+    fn down(&self, host: &AppId);
+    /// A member since an earlier daemon. `runs`: as this life; else it is to be kept stopped.
+    fn member(&self, app: &AppId, run: Run, plan: Arc<MemberPlan>, runs: bool);
 }
 
 /// How a command ended.

@@ -55,7 +55,7 @@ const SCHEMAS: &[(&str, Fields)] = &[
     ("HostUsage", &[("cpu_percent", "number?"), ("memory_bytes", "integer?"), ("pressure", "Pressure?")]),
     ("Pressure", &[("cpu", "number"), ("memory", "number"), ("io", "number")]),
     ("RuntimeList", &[("runtimes", "[Runtime]"), ("problems", "[RecipeProblem]")]),
-    ("Runtime", &[("name", "string"), ("description", "string"), ("adapter", "string"), ("listen", "string"),
+    ("Runtime", &[("name", "string"), ("description", "string"), ("adapter", "string"), ("hosting", "[string]"), ("listen", "string"),
         ("strip_prefix", "boolean"), ("max_limits", "RuntimeLimits"), ("app_id_pattern", "string?"),
         ("secrets_needed", "[string]"), ("turn_timeout", "string"), ("environments", "[string]")]),
     ("RuntimeLimits", &[("memory_max", "string?"), ("cpu_quota", "string?"), ("tasks_max", "integer?"), ("io_weight", "integer?")]),

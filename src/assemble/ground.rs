@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nbs_core::id::EntryId;
 use nbs_core::record::Recovered;
+use nbs_core::shared::SecretSource;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ pub(super) struct Ground {
     /// This boot of the host.
     pub(super) boot: String,
     pub(super) record: Arc<dyn Record>,
+    /// Where the secrets of host processes come from.
+    pub(super) secrets: SecretSource,
     pub(super) recovered: Recovered,
     pub(super) recipes: Arc<RecipeBook>,
     pub(super) clock: Arc<dyn Clock>,
@@ -43,7 +46,9 @@ impl Ground {
         let boot = identity::boot_id().map_err(|error| Failure::of(&error))?;
         let id = EntryId::parse(&format!("{instance}.{}", identity::machine_id()))
             .ok_or_else(|| Failure::new("this machine's ID is no name; see /etc/machine-id"))?;
-        let record: Arc<dyn Record> = Arc::new(Store::open(&config.state_dir).map_err(|error| Failure::of(&error))?);
+        let store = Store::open(&config.state_dir).map_err(|error| Failure::of(&error))?;
+        let secrets = SecretSource(store.secrets());
+        let record: Arc<dyn Record> = Arc::new(store);
         let mut recovered = record.load().await.map_err(|error: RecordError| Failure::of(&error))?;
         let own = &config.environment.name;
         if let Some(former) = recovered.former_name(own).filter(|_| config.role.runs_apps()) {
@@ -63,7 +68,7 @@ impl Ground {
         recipes.log_problems();
         let (end, failed) = (CancellationToken::new(), CancellationToken::new());
         let clock = Arc::new(SystemClock::new());
-        Ok(Self { instance, id, boot, record, recovered, recipes, clock, end, failed })
+        Ok(Self { instance, id, boot, record, secrets, recovered, recipes, clock, end, failed })
     }
 
     /// Runs a loop; one that ends by a panic ends the daemon, as nothing could be trusted any more. Apps live on.

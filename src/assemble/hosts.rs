@@ -10,6 +10,7 @@ use crate::journal::{self, Journal};
 use crate::lifecycle::directories;
 use crate::ports::{CommandRunner, Enclosure, LogReader, ObservationSender, ProcessControl};
 use crate::process::{self, Processes};
+use crate::shared::SharedApps;
 use crate::systemd::{self, NoSystemd, Units};
 use crate::worker::{Adapters, Host};
 
@@ -38,7 +39,7 @@ fn user_manager() -> Option<std::path::PathBuf> {
     Some(std::path::Path::new(&runtime).join("systemd"))
 }
 
-/// Opens both.
+/// Opens all of them.
 pub(super) fn open(
     config: &Config,
     instance: &str,
@@ -54,10 +55,8 @@ pub(super) fn open(
     let logs: Arc<dyn LogReader> = journal.clone();
     if !Units::is_booted() {
         let absent = Arc::new(NoSystemd::new(sender.clone()));
-        return Ok(Adapters {
-            process: process(None)?,
-            systemd: Host { control: absent.clone(), runner: absent, logs },
-        });
+        let systemd = Host { control: absent.clone(), runner: absent, logs };
+        return Ok(with_shared(process(None)?, systemd, sender));
     }
     let options = systemd::Options {
         instance_id: instance.to_string(),
@@ -70,7 +69,14 @@ pub(super) fn open(
     let units = Arc::new(Units::new(options, sender.clone()));
     let enclosure = is_usable().then(|| Arc::new(units.scopes(is_service())) as Arc<dyn Enclosure>);
     let (control, runner): (Arc<dyn ProcessControl>, Arc<dyn CommandRunner>) = (units.clone(), units);
-    Ok(Adapters { process: process(enclosure)?, systemd: Host { control, runner, logs } })
+    Ok(with_shared(process(enclosure)?, Host { control, runner, logs }, sender))
+}
+
+/// Apps that share a process have no commands and no log of their own.
+fn with_shared(process: Host, systemd: Host, sender: &ObservationSender) -> Adapters {
+    let members = SharedApps::new(sender.clone());
+    let shared = Host { control: Arc::new(members.clone()), ..process.clone() };
+    Adapters { process, systemd, shared, hosts: Arc::new(members) }
 }
 
 /// Whether the daemon is a service itself: then its own control group ends with it, and apps must not be in it.

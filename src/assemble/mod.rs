@@ -22,8 +22,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nbs_core::id::OperationId;
+use nbs_core::name::AppId;
+use nbs_core::recipe::Adapter;
+use nbs_core::shared::host_of;
 use nbs_core::time::Now;
-use nbs_core::view::Presence;
+use nbs_core::view::{AppView, Presence};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +37,7 @@ use crate::entry::EntryHandle;
 use crate::lifecycle::{directories, lock::StateLock, notify, signal::Signals};
 use crate::ports::{Clock, LogReader};
 use crate::telemetry::{self, Telemetry};
-use crate::usage::UsageSampler;
+use crate::usage::{Subject, UsageSampler};
 use crate::worker::WorkerHandle;
 
 pub use demo::demo;
@@ -223,9 +226,14 @@ async fn heard(entry: &EntryHandle, config: &Config) -> Result<(), Failure> {
 fn sample(usage: UsageSampler, config: &Config, entry: EntryHandle, end: CancellationToken) -> JoinHandle<()> {
     let list = move || {
         let view = entry.view();
-        let pid = |instance: &nbs_core::view::InstanceView| instance.report.as_ref().and_then(|report| report.pid);
         let apps = view.apps.iter();
-        apps.filter_map(|(name, app)| Some((name.clone(), app.instances.iter().find_map(pid)?))).collect()
+        let subject = |(name, app): (&AppId, &Arc<AppView>)| {
+            let report = app.instances.iter().filter_map(|instance| instance.report.as_ref());
+            let (pid, adapter) = { report }.find_map(|report| Some((report.pid?, report.adapter)))?;
+            let host = (adapter == Adapter::Shared).then(|| host_of(&app.spec.runtime)).flatten();
+            Some(Subject { app: name.clone(), pid, host })
+        };
+        apps.filter_map(subject).collect()
     };
     let interval = config.usage.interval.unwrap_or_default();
     tokio::spawn(usage.run(interval, list, end.cancelled_owned()))

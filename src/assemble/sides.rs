@@ -250,7 +250,7 @@ async fn start_worker(
     let adapters = hosts::open(config, &ground.instance, &ground.boot, &observation_sender)?;
     let (database_sender, database_news) = mpsc::channel(DATABASE_NEWS_MAX);
     let parts = worker::Parts {
-        settings: settings(config, ground.boot.clone()),
+        settings: settings(config, ground),
         adapters: adapters.clone(),
         prober: Arc::new(Probes::new(observation_sender.clone(), Arc::new(adapters))),
         databases: Arc::new(Databases::new(database_sender)),
@@ -269,7 +269,7 @@ async fn start_worker(
     Ok((worker, ground.watched("worker", worker_loop)))
 }
 
-fn settings(config: &Config, boot: String) -> Settings {
+fn settings(config: &Config, ground: &Ground) -> Settings {
     Settings {
         places: Places {
             state_root: directories::of_apps(&config.state_dir),
@@ -281,7 +281,7 @@ fn settings(config: &Config, boot: String) -> Settings {
         port_range: config.environment.port_range.clone(),
         concurrent_starts: u32::try_from(config.environment.concurrent_starts).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_string(),
-        boot,
+        boot: ground.boot.clone(),
         adapter: hosts::chosen(config),
         host: identity::host_name(),
         url: config.environment.url.clone(),
@@ -289,5 +289,6 @@ fn settings(config: &Config, boot: String) -> Settings {
         capacity: None,
         autonomous: config.role == Role::Worker,
         start_without_entry_after: config.environment.start_without_entry_after,
+        secrets: ground.secrets.clone(),
     }
 }

@@ -80,6 +80,7 @@ async fn show(session: &mut Session, name: &str) -> Outcome {
         ("name", runtime.name.clone()),
         ("description", runtime.description.clone()),
         ("adapter", runtime.adapter.to_string()),
+        ("hosting", runtime.hosting.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         ("listen", runtime.listen.to_string()),
         ("strip prefix", runtime.strip_prefix.to_string()),
         ("environments", runtime.environments.join(", ")),

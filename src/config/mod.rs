@@ -21,6 +21,7 @@ mod recipe_host;
 mod recipe_part;
 mod recipe_paths;
 mod recipe_probe;
+mod recipe_shared;
 mod redis_settings;
 mod settings;
 mod sources;

@@ -1,8 +1,7 @@
 //! A recipe file: from TOML to the core's `Recipe`.
 //!
 //! Only files that belong to root (or the daemon's own user) and that no one else may write to are read: whoever writes
-//! a recipe decides what the daemon runs. Deliberately absent: [shared] and the strict sandbox; a recipe that wants one is
-//! refused.
+//! a recipe decides what the daemon runs. Deliberately absent: the strict sandbox; a recipe that wants it is refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,7 +23,7 @@ use super::parse;
 use super::problem::{Origin, Problem};
 use super::reader::{Complaint, Given, Notes, Reader};
 use super::value::{Kind, Table, Value, parse_file};
-use super::{recipe_host, recipe_part, recipe_paths, recipe_probe, trust};
+use super::{recipe_host, recipe_part, recipe_paths, recipe_probe, recipe_shared, trust};
 use nbs_core::nearest::nearest;
 
 /// Bytes of one recipe file. The longest seen was 6 KiB; a bigger one is no recipe.
@@ -108,21 +107,25 @@ impl Templates {
         Some(texts.with(parsed.collect()))
     }
 
+    /// Keeps one that was read elsewhere.
+    pub fn keep(&self, given: Given<Template>) {
+        self.0.borrow_mut().push(given);
+    }
+
     /// Placeholders that have no value in a recipe of this kind.
     fn check(&self, listen: Listen, has_app_dir: bool, notes: &Notes) {
         for given in self.0.borrow().iter() {
             for hole in given.value.placeholders() {
                 let hint = match hole {
                     // Arguments and directories can be read by every user of the host: in /proc, and of a unit over D-Bus.
-                    secret
-                        if secret.is_secret()
-                            && !given.key.starts_with("environment.")
-                            && !given.key.ends_with(".http") =>
-                    {
+                    secret if secret.is_secret() && !hides_secrets(&given.key) => {
                         let text = format!("{{{hole}}} would be shown to every user of the host here");
                         let hint = "hand it over in [environment], and let the program read its variable";
                         notes.complain(given, Complaint::new(text, hint));
                         continue;
+                    }
+                    Placeholder::Port | Placeholder::Socket if of_shared_app(&given.key) => {
+                        "an app that shares a process has no address of its own; leave it out"
                     }
                     Placeholder::Port if !listen.needs_port() => "set listen = \"port\" (or \"fd\")",
                     Placeholder::Socket if listen != Listen::Unix => "set listen = \"unix\"",
@@ -135,8 +138,27 @@ impl Templates {
     }
 }
 
+/// Whether what stands under a key is seen by the program alone.
+fn hides_secrets(key: &str) -> bool {
+    let carried = [".headers.", ".body", "shared.env."].iter().any(|part| key.contains(part));
+    key.starts_with("environment.") || key.ends_with(".http") || (key.starts_with("shared.") && carried)
+        // A path is judged where it is read.
+        || (key.starts_with("shared.") && is_request(key))
+}
+
+fn is_request(key: &str) -> bool {
+    let last = key.rsplit('.').next().unwrap_or_default();
+    nbs_core::shared::Method::ALL.iter().any(|method| method.key() == last)
+}
+
+/// Whether a key is about one of several apps in a process.
+fn of_shared_app(key: &str) -> bool {
+    let part = key.strip_prefix("shared.").and_then(|rest| rest.split('.').next()).unwrap_or_default();
+    matches!(part, "create" | "update" | "start" | "stop" | "remove" | "upgrade" | "ready" | "alive" | "version")
+}
+
 /// Parses a text with placeholders.
-fn template(text: &str) -> Result<Template, Complaint> {
+pub(super) fn template(text: &str) -> Result<Template, Complaint> {
     if text.contains('\0') {
         return Err(Complaint::new("there is a NUL byte in it", "remove it"));
     }
@@ -187,7 +209,7 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         command: command.as_ref().map(|given| given.value.clone()).unwrap_or_default(),
         working_dir: working_dir.as_ref().map(|given| given.value.clone()),
         adapter: adapter.as_ref().map(|given| given.value),
-        environment: environment(&mut top, &templates),
+        environment: variables(&mut top, "environment", &templates),
         listen,
         strip_prefix: top.boolean("strip_prefix").is_some_and(|given| given.value),
         user: user.as_ref().map(|given| given.value.clone()),
@@ -205,10 +227,10 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         app_dir: app_dir.map(|given| given.value),
         sandbox: sandbox.as_ref().map(|given| given.value).unwrap_or_default(),
         unit: recipe_part::unit(&mut top),
+        shared: recipe_shared::shared(&mut top, &templates, name.as_ref(), listen).map(Arc::new),
     };
     // Checked now, so that a recipe written today works when upgrades come; nothing runs them yet.
     recipe_part::hooks(&mut top, &templates, "upgrade");
-    top.later("shared", "[shared]");
     top.finish();
     templates.check(recipe.listen, recipe.app_dir.is_some(), notes);
     let program = templates.0.borrow().iter().find(|given| given.key == "command[0]").cloned();
@@ -305,9 +327,10 @@ fn app_id_pattern(text: &str) -> Result<String, Complaint> {
     Err(Complaint::new(format!("{text:?} is not anchored"), "begin it with ^ and end it with $"))
 }
 
-fn environment(top: &mut Reader<'_>, templates: &Templates) -> BTreeMap<String, Template> {
+/// Takes a table of variables.
+pub(super) fn variables(top: &mut Reader<'_>, key: &str, templates: &Templates) -> BTreeMap<String, Template> {
     let mut environment = BTreeMap::new();
-    let Some(mut group) = top.table("environment") else { return environment };
+    let Some(mut group) = top.table(key) else { return environment };
     for (name, given) in group.take_rest() {
         let first_ok = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !first_ok || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {

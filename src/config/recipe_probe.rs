@@ -91,8 +91,8 @@ fn take_interval(table: &mut Reader<'_>, usual: Duration) -> Duration {
 }
 
 /// Which one of these keys is there. Several, or none where one must be, are noted.
-fn one_of(table: &Reader<'_>, keys: &[&'static str], must: bool) -> Option<&'static str> {
-    let there: Vec<&'static str> = keys.iter().copied().filter(|key| table.has(key)).collect();
+pub fn one_of<'k>(table: &Reader<'_>, keys: &[&'k str], must: bool) -> Option<&'k str> {
+    let there: Vec<&'k str> = keys.iter().copied().filter(|key| table.has(key)).collect();
     let place = || Given { value: (), key: table.path().to_string(), origin: table.origin() };
     match there[..] {
         [one] => return Some(one),

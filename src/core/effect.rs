@@ -13,6 +13,7 @@ use crate::name::AppId;
 use crate::order::Report;
 use crate::recipe::Adapter;
 use crate::record::LedgerRow;
+use crate::shared::{HostPlan, MemberPlan};
 use crate::signal::Signal;
 
 /// What is to be asked of an instance, again and again.
@@ -58,6 +59,21 @@ pub enum Effect {
     /// Look after a life that was found without its ledger as if it had been started here: its end is to be told, as
     /// `Exited` if it has ended meanwhile.
     Adopt(FoundLife),
+    /// A host runs: its members can be looked after from now on.
+    HostUp(Arc<HostPlan>),
+    /// A host runs no more: nothing of its members is left.
+    HostDown(AppId),
+    /// This app is a member of a host since an earlier daemon, and runs there as this life, or is to be kept stopped.
+    Member {
+        /// Which app.
+        app: AppId,
+        /// Which life.
+        run: Run,
+        /// What is asked of its host.
+        plan: Arc<MemberPlan>,
+        /// Whether it runs there.
+        runs: bool,
+    },
     /// Start a process.
     Spawn(Arc<Launch>),
     /// Make what is not there of an app's database, and connect to it as the app will; `DatabaseReady` or `DatabaseFailed`

@@ -233,6 +233,7 @@ fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Ca
         Adapter::Systemd => {
             (format!("{}'s process", unit_name(&report.app)), "the next automatic attempt (by systemd)")
         }
+        Adapter::Shared => ("its host process".to_string(), "the next automatic attempt"),
     };
     let pid = report.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let lasted = since(report.since, now);

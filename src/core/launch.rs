@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::database::{self, Connection, Made, Servers};
@@ -13,6 +14,7 @@ use crate::name::{AppId, EnvironmentName};
 use crate::reason::{Reason, ReasonCode};
 use crate::recipe::{Adapter, Check, Listen, Recipe};
 use crate::secret::SecretText;
+use crate::shared::{MemberPlan, RunningHost, percent_encode};
 use crate::spec::{AppSpec, Limits};
 use crate::template::{Placeholder, Template};
 use crate::unit::UnitPlan;
@@ -66,6 +68,8 @@ pub struct Launch {
     pub run_dir: PathBuf,
     /// What its unit is to be, if it is to run as one; else it is a child process.
     pub unit: Option<Box<UnitPlan>>,
+    /// What is asked of its host, if it is to run in one.
+    pub member: Option<Arc<MemberPlan>>,
 }
 
 impl Launch {
@@ -79,7 +83,11 @@ impl Launch {
 
     /// The adapter it is for.
     pub fn adapter(&self) -> Adapter {
-        if self.unit.is_some() { Adapter::Systemd } else { Adapter::Process }
+        match (&self.member, &self.unit) {
+            (Some(_), _) => Adapter::Shared,
+            (None, Some(_)) => Adapter::Systemd,
+            (None, None) => Adapter::Process,
+        }
     }
 }
 
@@ -185,6 +193,8 @@ pub struct Inputs<'a> {
     pub places: &'a Places,
     /// The adapter that is to run it.
     pub adapter: Adapter,
+    /// Its host, if it is to run in one that runs.
+    pub host: Option<&'a RunningHost>,
 }
 
 /// The search path of apps that set none.
@@ -200,7 +210,14 @@ impl Inputs<'_> {
         // Told by itself, or a placeholder without a value would be all that is said of it.
         self.connection()?;
         let state_dir = self.places.state_dir(&self.spec.name);
-        let address = self.places.address(recipe.listen, &self.spec.name, self.port);
+        let address = match self.host {
+            Some(host) => Some(host.address.clone()),
+            None => self.places.address(recipe.listen, &self.spec.name, self.port),
+        };
+        let member = match (&recipe.shared, self.adapter) {
+            (Some(shared), Adapter::Shared) => Some(Arc::new(self.member_plan(shared)?)),
+            _ => None,
+        };
         let cwd = match &recipe.working_dir {
             Some(template) => PathBuf::from(self.fill("working_dir", template)?),
             None => state_dir.clone(),
@@ -220,6 +237,7 @@ impl Inputs<'_> {
             run_dir: self.places.run_dir(&self.spec.name),
             state_dir,
             unit: (self.adapter == Adapter::Systemd).then(|| Box::new(self.unit_plan())),
+            member,
         })
     }
 
@@ -301,11 +319,22 @@ impl Inputs<'_> {
         numbered.map(|(i, template)| self.fill(&format!("{key}[{i}]"), template)).collect()
     }
 
-    fn fill(&self, key: &str, template: &Template) -> Result<String, Reason> {
-        template.render(|hole| self.value(hole)).map_err(|hole| {
-            let text = format!("{{{hole}}} in {key} of runtime {} has no value for this app", self.recipe.name);
-            Reason::new(ReasonCode::BadRecipe, text)
-        })
+    pub(crate) fn fill(&self, key: &str, template: &Template) -> Result<String, Reason> {
+        template.render(|hole| self.value(hole)).map_err(|hole| self.no_value(key, &hole))
+    }
+
+    /// The same for a path: what is filled in is encoded, except what is a path itself.
+    pub(crate) fn fill_path(&self, key: &str, template: &Template) -> Result<String, Reason> {
+        let value = |hole: &Placeholder| match hole {
+            Placeholder::PublicPath => self.value(hole),
+            _ => self.value(hole).map(|text| percent_encode(&text)),
+        };
+        template.render(value).map_err(|hole| self.no_value(key, &hole))
+    }
+
+    fn no_value(&self, key: &str, hole: &Placeholder) -> Reason {
+        let text = format!("{{{hole}}} in {key} of runtime {} has no value for this app", self.recipe.name);
+        Reason::new(ReasonCode::BadRecipe, text)
     }
 
     fn value(&self, hole: &Placeholder) -> Option<String> {

@@ -26,6 +26,7 @@ pub mod unit;
 pub mod directive;
 pub mod sandbox;
 pub mod launch;
+pub mod shared;
 
 pub mod intent;
 pub mod command;

@@ -6,6 +6,7 @@ use crate::database::{self, Made};
 use crate::id::Run;
 use crate::name::AppId;
 use crate::reason::{ExitOutcome, Reason};
+use crate::shared::Listed;
 
 /// A process beyond doubt: a pid alone may be reused, a pid with its start time in one boot may not.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,6 +77,10 @@ pub enum Fact {
     },
     /// Nothing of its tree is left.
     TreeGone,
+    /// Its host lists it otherwise than it should be. Told again as long as it is so.
+    Listed(Listed),
+    /// Its host did not stop it in time; it may go on running there.
+    NotStopped(Reason),
     /// An answer of its readiness probe.
     Readiness(Answer),
     /// An answer of its liveness probe: `None` = well, else why not.

@@ -13,7 +13,7 @@ use crate::phase::Phase;
 use crate::reason::Reason;
 use crate::recipe::{Adapter, Listen};
 use crate::secret::SecretText;
-use crate::spec::{AppSpec, Limits};
+use crate::spec::{AppSpec, Hosting, Limits};
 use crate::time::Wall;
 
 /// What an instance should be, as the entry orders it.
@@ -320,4 +320,32 @@ pub struct RuntimeSummary {
     pub needs_database: bool,
     /// The longest a start may take.
     pub turn_timeout: Duration,
+    /// How it hosts several apps in one process; none = it does not.
+    pub shared: Option<SharedSummary>,
+}
+
+/// What the entry must know of a recipe that hosts several apps in one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedSummary {
+    /// The longest the start of such an app may take, that of the process included.
+    pub turn_timeout: Duration,
+    /// Secrets that such an app must bring.
+    pub secrets_needed: Vec<String>,
+    /// Whether such an app must have a database.
+    pub needs_database: bool,
+}
+
+impl RuntimeSummary {
+    /// The ways of hosting that it knows.
+    pub fn hosting(&self) -> impl Iterator<Item = Hosting> + '_ {
+        Hosting::ALL.iter().copied().filter(|hosting| *hosting == Hosting::Dedicated || self.shared.is_some())
+    }
+
+    /// The longest that the start of an app may take.
+    pub fn turn_timeout_of(&self, spec: &AppSpec) -> Duration {
+        match (&self.shared, spec.hosting) {
+            (Some(shared), Hosting::Shared) => shared.turn_timeout,
+            _ => self.turn_timeout,
+        }
+    }
 }

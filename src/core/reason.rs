@@ -93,6 +93,12 @@ reason_codes! {
     GaveUp = "gave_up", "mend the cause shown before it, then `app start`";
     /// The host was restarted.
     Rebooted = "rebooted", "nothing: the start mode decides whether it comes back";
+    /// The process that it shares with other apps ended, or cannot be started.
+    HostEnded = "host_ended", "read why the host process ended, shown after its name; its apps come back with it";
+    /// The process that it shares with other apps did not do as asked.
+    HostRefused = "host_refused", "read the host process's answer above and its log; check [shared] of the recipe";
+    /// The process that it shares with other apps says that it does not run.
+    NotInHost = "not_in_host", "read the app's log, which is its host process's; stop apps with `nbsupervisor app stop`";
     /// The environment says nothing.
     EnvironmentSilent = "environment_silent", "check the host, its daemon and the network between";
     /// A start turn ended by its deadline.

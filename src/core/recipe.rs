@@ -1,11 +1,13 @@
 //! A runtime's recipe: how one kind of app is run. The file's shape lives in the configuration; here is its meaning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::name::RuntimeName;
 use crate::paths::Paths;
 use crate::restart::RestartPolicy;
+use crate::shared::{Shared, secrets_in};
 use crate::signal::Signal;
 use crate::spec::Limits;
 use crate::template::{Placeholder, Template};
@@ -18,12 +20,14 @@ pub enum Adapter {
     Process,
     /// A transient unit of systemd.
     Systemd,
+    /// A host process, in which it runs beside other apps.
+    Shared,
 }
 
 impl Adapter {
     /// Reads the word on the wire.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Process, Self::Systemd].into_iter().find(|adapter| adapter.as_str() == text)
+        [Self::Process, Self::Systemd, Self::Shared].into_iter().find(|adapter| adapter.as_str() == text)
     }
 
     /// The word on the wire.
@@ -31,6 +35,7 @@ impl Adapter {
         match self {
             Self::Process => "process",
             Self::Systemd => "systemd",
+            Self::Shared => "shared",
         }
     }
 }
@@ -214,6 +219,8 @@ pub struct Recipe {
     pub sandbox: Sandbox,
     /// Raw properties of its units.
     pub unit: Vec<UnitSetting>,
+    /// How several apps run in one process; none = each has its own.
+    pub shared: Option<Arc<Shared>>,
 }
 
 impl Recipe {
@@ -260,18 +267,7 @@ impl Recipe {
 
     /// The secrets that its templates ask of the app, `jwt` aside.
     pub fn secrets_needed(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .templates()
-            .iter()
-            .flat_map(|(_, template)| template.placeholders())
-            .filter_map(|hole| match hole {
-                Placeholder::Secret(name) if name != "jwt" => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+        secrets_in(self.templates().into_iter().map(|(_, template)| template))
     }
 
     /// Whether its templates ask for the app's database.

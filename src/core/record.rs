@@ -6,7 +6,7 @@
 use crate::database::Made;
 use crate::id::{Epoch, Generation, OperationId, Reign, Run, Seq};
 use crate::intent::Intent;
-use crate::name::{AppId, EnvironmentName};
+use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::observation::Identity;
 use crate::order::{DropGoal, LocalOverride, Registration, RunGoal};
 use crate::phase::Phase;
@@ -160,6 +160,8 @@ pub struct LedgerRow {
     pub run_generation: Generation,
     /// Who runs it.
     pub adapter: Adapter,
+    /// The runtime whose host has it among its apps, whether it runs there or not.
+    pub made_in: Option<RuntimeName>,
     /// Prepare hooks that are done.
     pub hooks_done: u32,
     /// A prepare hook that was begun and has not reported its end.

@@ -205,12 +205,12 @@ pub(crate) mod tests {
                 boot: "b".into(),
                 concurrent_starts: 1,
                 runtimes: BTreeMap::new(),
+                databases: BTreeMap::new(),
                 host: "h".into(),
                 url: None,
                 proxy_url: None,
                 capacity: None,
                 follows: None,
-                databases: BTreeMap::new(),
             });
             let name = RuntimeName::parse(runtime).unwrap();
             let summary = RuntimeSummary {
@@ -225,6 +225,7 @@ pub(crate) mod tests {
                 secrets_needed: Vec::new(),
                 needs_database: false,
                 turn_timeout: std::time::Duration::from_secs(1),
+                shared: None,
             };
             place.runtimes.insert(name, summary);
             self.rules = Rules::of(self.environments.values());

@@ -38,6 +38,34 @@ impl StartMode {
     }
 }
 
+/// Whose process an app runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hosting {
+    /// Its own.
+    #[default]
+    Dedicated,
+    /// One that it shares with other apps of its runtime.
+    Shared,
+}
+
+impl Hosting {
+    /// Every way.
+    pub const ALL: &'static [Hosting] = &[Self::Dedicated, Self::Shared];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dedicated => "dedicated",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// Reads the word on the wire.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|hosting| hosting.as_str() == text)
+    }
+}
+
 /// Resource limits; absent means none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -122,6 +150,8 @@ pub struct AppSpec {
     pub title: Option<String>,
     /// Which recipe runs it.
     pub runtime: RuntimeName,
+    /// Whose process it runs in.
+    pub hosting: Hosting,
     /// Where it runs; at least one.
     pub environments: BTreeSet<EnvironmentName>,
     /// When it starts.
@@ -149,6 +179,7 @@ impl AppSpec {
             name,
             title: None,
             runtime,
+            hosting: Hosting::Dedicated,
             environments: BTreeSet::from([environment]),
             start_mode: StartMode::OnFirstVisit,
             env: BTreeMap::new(),

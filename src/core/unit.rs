@@ -8,6 +8,7 @@ use crate::id::Generation;
 use crate::name::{AppId, EnvironmentName};
 use crate::recipe::StopSteps;
 use crate::restart::RestartPolicy;
+use crate::shared::is_host;
 
 /// The slice of all units of apps.
 pub const SLICE: &str = "nbsupervisor-apps.slice";
@@ -30,14 +31,21 @@ pub fn is_scope_of(scope: &str, app: &AppId) -> bool {
     parts.is_some_and(|(name, pid)| name == app.as_str() && pid.parse::<u32>().is_ok())
 }
 
-/// The unit of an app's instance: `nbs-app-<app>.service`.
+/// The unit of an app's instance: `nbs-app-<app>.service`. A host's is called as the host is.
 pub fn unit_name(app: &AppId) -> String {
-    format!("nbs-app-{app}.service")
+    match is_host(app) {
+        true => format!("{app}.service"),
+        false => format!("nbs-app-{app}.service"),
+    }
 }
 
 /// The app whose instance's unit has this name.
 pub fn app_of_unit(unit: &str) -> Option<AppId> {
-    AppId::parse(unit.strip_prefix("nbs-app-")?.strip_suffix(".service")?).ok()
+    let name = unit.strip_suffix(".service")?;
+    match name.strip_prefix("nbs-app-") {
+        Some(app) => AppId::parse(app).ok().filter(|app| !is_host(app)),
+        None => AppId::parse(name).ok().filter(is_host),
+    }
 }
 
 /// How far an app is shut off from the rest of the host.
@@ -134,6 +142,10 @@ mod tests {
         let app = AppId::parse("crm_2-a").unwrap();
         assert_eq!(unit_name(&app), "nbs-app-crm_2-a.service");
         assert_eq!(app_of_unit(&unit_name(&app)), Some(app));
+        let host = AppId::parse("nbs-host-node").unwrap();
+        assert_eq!(unit_name(&host), "nbs-host-node.service");
+        assert_eq!(app_of_unit(&unit_name(&host)), Some(host));
+        assert_eq!(app_of_unit("nbs-app-nbs-host-node.service"), None);
         assert_eq!(app_of_unit("nbs-app-.service"), None);
         assert_eq!(app_of_unit("nbs-hook-crm.service"), None);
     }

@@ -6,7 +6,7 @@ use nbs_core::launch::Launch;
 use nbs_core::observation::Answer;
 use nbs_core::reason::ExitOutcome;
 
-use super::words;
+use crate::ask::words;
 use crate::ports::CommandRunner;
 
 /// Runs the command once. Its output is not the app's log: a probe every few seconds would drown it.

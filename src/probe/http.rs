@@ -3,24 +3,17 @@
 //! The body is read only when the recipe looks into it, and never further than `BODY_MAX`. Deliberately absent: redirects
 //! (`status 302` is an answer like any other) and TLS.
 
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::Method;
 use nbs_core::launch::Address;
 use nbs_core::observation::Answer;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::tcp::{self, Connection};
-use super::{json, words};
+use crate::ask::http::{self, Response};
+use crate::ask::{json, words};
 
 /// Bytes of an answer's body that are looked at.
 const BODY_MAX: usize = 64 << 10;
-/// Bytes of an answer's head, and of what is buffered at once.
-const HEAD_MAX: usize = 16 << 10;
 
 /// What is wanted of an answer; the fields of `Question::Http`.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +30,6 @@ impl Wanted<'_> {
     }
 }
 
-/// An answer, its body cut at `BODY_MAX`.
-#[derive(Debug, Default)]
-pub(super) struct Response {
-    pub status: u16,
-    pub body: Vec<u8>,
-    pub cut: bool,
-}
-
 /// Asks and judges.
 pub(super) async fn ask(address: Option<&Address>, path: &str, wanted: Wanted<'_>) -> Answer {
     match get(address, path, wanted.looks_into_body()).await {
@@ -55,63 +40,10 @@ pub(super) async fn ask(address: Option<&Address>, path: &str, wanted: Wanted<'_
 
 /// Fetches a path.
 pub(super) async fn get(address: Option<&Address>, path: &str, with_body: bool) -> Result<Response, String> {
-    let host = match address {
-        Some(Address::Port(port)) => format!("127.0.0.1:{port}"),
-        _ => "localhost".to_string(),
-    };
-    let request = Request::get(path)
-        .header(HOST, host)
-        .header(USER_AGENT, "nbsupervisor-probe")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+    let request = http::request(Method::GET, path, address, "nbsupervisor-probe")
+        .body(Full::default())
         .map_err(|error| format!("{path:?} is no path: {error}"))?;
-    match tcp::connect(address).await? {
-        Connection::Tcp(stream) => exchange(stream, request, with_body).await,
-        Connection::Unix(stream) => exchange(stream, request, with_body).await,
-    }
-}
-
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>, with_body: bool) -> Result<Response, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await.map_err(|e| say(&e))?;
-    let story = async {
-        let answer = sender.send_request(request).await.map_err(|e| say(&e))?;
-        let mut response = Response { status: answer.status().as_u16(), ..Response::default() };
-        let mut body = answer.into_body();
-        while with_body && !response.cut {
-            let Some(frame) = body.frame().await else { break };
-            let frame = frame.map_err(|_| "the answer broke off".to_string())?;
-            let Some(data) = frame.data_ref() else { continue };
-            let room = BODY_MAX - response.body.len();
-            response.cut = data.len() > room;
-            response.body.extend_from_slice(&data[..data.len().min(room)]);
-        }
-        Ok(response)
-    };
-    // The connection is driven here, not by a task of its own: dropping this future leaves nothing behind.
-    let driver = async {
-        let _ = connection.await;
-        std::future::pending::<std::convert::Infallible>().await
-    };
-    tokio::select! {
-        biased;
-        response = story => response,
-        never = driver => match never {},
-    }
-}
-
-fn say(error: &hyper::Error) -> String {
-    if error.is_parse() || error.is_parse_too_large() {
-        return words::tame(&format!("the answer is not HTTP: {error}"), words::SEEN_MAX);
-    }
-    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        return "the connection was closed without an answer".to_string();
-    }
-    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    io.map_or_else(|| words::tame(&error.to_string(), words::SEEN_MAX), words::of_io)
+    http::send(address, request, if with_body { BODY_MAX } else { 0 }).await
 }
 
 /// What an answer means. `failed_if` is looked at first: an app may well say with status 200 that it failed.

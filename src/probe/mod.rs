@@ -11,12 +11,10 @@
 
 mod exec;
 mod http;
-mod json;
 mod notify;
 mod tcp;
 mod version;
 mod watch;
-mod words;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -25,7 +25,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::words;
+use crate::ask::words;
 
 /// Bytes of one datagram; the rest is cut off. systemd takes 4096 as well.
 const DATAGRAM_MAX: usize = 4096;

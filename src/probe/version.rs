@@ -10,8 +10,9 @@ use nbs_core::observation::Fact;
 use nbs_core::reason::ExitOutcome;
 use serde_json::Value;
 
+use super::http;
 use super::watch::Teller;
-use super::{http, json, words};
+use crate::ask::{json, words};
 use crate::ports::{CommandRunner, VersionQuestion};
 
 /// How often it is asked.

@@ -16,7 +16,8 @@ use nbs_core::observation::{Answer, Fact, Observation};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::notify::Hearing;
-use super::{exec, http, tcp, words};
+use super::{exec, http, tcp};
+use crate::ask::words;
 use crate::ports::{CommandRunner, ObservationSender, Watch};
 
 /// First pause.

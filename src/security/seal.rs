@@ -7,22 +7,35 @@ use std::fmt;
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use nbs_core::secret::SecretText;
 
+use crate::security::secret::Secret;
 use crate::wire::hex;
 use crate::wire::record::{Cipher, RowError};
 
 /// What a sealed text begins with, so that another cipher can follow some day.
 const PREFIX: &str = "x1:";
 const NONCE: usize = 24;
+/// What the key of derived secrets is for. Never changed: the secrets would be others.
+const SECRETS: &str = "nbsupervisor/host-secrets/1";
 
 /// Seals and opens texts with one key.
 #[derive(Clone)]
-pub struct Sealer(XChaCha20Poly1305);
+pub struct Sealer {
+    cipher: XChaCha20Poly1305,
+    secrets: Secret,
+}
 
 impl Sealer {
     /// Takes the key. It is wiped from memory when the sealer goes.
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(XChaCha20Poly1305::new(key.into()))
+        let secrets = Secret::of(key).derive(SECRETS);
+        Self { cipher: XChaCha20Poly1305::new(key.into()), secrets }
+    }
+
+    /// A secret of this host that nobody gave: the same name has the same one for as long as the key is the same.
+    pub fn derive(&self, name: &str) -> SecretText {
+        SecretText::new(self.secrets.derive(name).to_hex().as_str())
     }
 }
 
@@ -37,7 +50,7 @@ impl Cipher for Sealer {
         let mut sealed = vec![0; NONCE];
         getrandom::fill(&mut sealed).map_err(|error| RowError::Cipher(format!("no random numbers: {error}")))?;
         let payload = Payload { msg: text.as_bytes(), aad: place.as_bytes() };
-        let body = self.0.encrypt(XNonce::from_slice(&sealed), payload);
+        let body = self.cipher.encrypt(XNonce::from_slice(&sealed), payload);
         sealed.extend(body.map_err(|_| RowError::Cipher(format!("{place} cannot be encrypted")))?);
         Ok(format!("{PREFIX}{}", hex::encode(&sealed)))
     }
@@ -47,7 +60,7 @@ impl Cipher for Sealer {
         let bytes = text.strip_prefix(PREFIX).and_then(hex::decode).ok_or_else(refused)?;
         let (nonce, body) = bytes.split_at_checked(NONCE).ok_or_else(refused)?;
         let payload = Payload { msg: body, aad: place.as_bytes() };
-        let plain = self.0.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| refused())?;
+        let plain = self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| refused())?;
         String::from_utf8(plain).map_err(|_| refused())
     }
 }

@@ -23,6 +23,11 @@ impl Secret {
         Ok(Self(bytes))
     }
 
+    /// A key that is kept elsewhere.
+    pub(crate) fn of(bytes: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*bytes))
+    }
+
     /// A key that a test knows.
     #[cfg(test)]
     pub(crate) fn new(bytes: [u8; 32]) -> Self {

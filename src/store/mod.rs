@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use nbs_core::id::{OperationId, Seq};
 use nbs_core::name::AppId;
 use nbs_core::record::{Change, Recovered};
+use nbs_core::secret::SecretText;
 use nbs_core::view::{EventView, OperationView};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +58,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// Secrets of this host, by name: derived from its key, and kept nowhere.
+    pub fn secrets(&self) -> Arc<dyn Fn(&str) -> SecretText + Send + Sync> {
+        let sealer = self.sealer.clone();
+        Arc::new(move |name| sealer.derive(name))
+    }
+
     /// Opens the record in a directory, and makes record and key at the first start.
     ///
     /// # Errors

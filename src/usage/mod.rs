@@ -46,6 +46,8 @@ pub enum MemorySource {
     Cgroup,
     /// Resident memory of every process of the group or tree, added up; shared pages count in each.
     ProcRss,
+    /// The process that hosts it beside other apps: every figure is of all of them together.
+    Host,
 }
 
 impl MemorySource {
@@ -54,7 +56,26 @@ impl MemorySource {
         match self {
             Self::Cgroup => "cgroup",
             Self::ProcRss => "proc_rss",
+            Self::Host => "host",
         }
+    }
+}
+
+/// An app that is to be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Which.
+    pub app: AppId,
+    /// Its main process, or its host's.
+    pub pid: u32,
+    /// The host that it shares with other apps, if it does.
+    pub host: Option<AppId>,
+}
+
+impl Subject {
+    /// An app with a process of its own.
+    pub fn alone(app: AppId, pid: u32) -> Self {
+        Self { app, pid, host: None }
     }
 }
 

@@ -4,7 +4,7 @@
 //! `/proc` (`tree.rs`), which does not take place when there are none. A process can be brought into its group after it was
 //! started, therefore one that was in none is looked at again: in its first samples, and then now and then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::place::Hierarchy;
 use super::stat::{self, Proc, Scale, Sum};
 use super::watch::{Kit, Watch};
-use super::{AppUsage, Shared, UsageHandle, share, tree};
+use super::{AppUsage, MemorySource, Shared, Subject, UsageHandle, share, tree};
 
 /// Groups sampled between two offers to give way: 0.4 ms when all of their files are read.
 const STRIDE: usize = 4;
@@ -82,7 +82,7 @@ impl UsageSampler {
     pub async fn run(
         mut self,
         interval: Duration,
-        list: impl Fn() -> Vec<(AppId, u32)> + Send,
+        list: impl Fn() -> Vec<Subject> + Send,
         shutdown: impl Future<Output = ()> + Send,
     ) {
         if interval.is_zero() {
@@ -105,8 +105,9 @@ impl UsageSampler {
         self.shared.apps.store(Arc::default());
     }
 
-    /// One sample of the host and of these apps, each with its main process.
-    pub async fn sample(&mut self, list: Vec<(AppId, u32)>) {
+    /// One sample of the host and of these apps. A process that several of them share is measured once.
+    pub async fn sample(&mut self, list: Vec<Subject>) {
+        let (list, members) = apart(list);
         let host = self.shared.meter().measure();
         self.shared.host.store(Some(Arc::new(host)));
         let mut seats = std::mem::take(&mut self.seats);
@@ -129,6 +130,11 @@ impl UsageSampler {
             }
         }
         self.by_tree(trees, uptime, &mut figures).await;
+        for (member, host) in members {
+            let usage = figures.get(&host).copied();
+            let usage = usage.map(|usage| AppUsage { memory_source: MemorySource::Host, ..usage });
+            figures.extend(usage.map(|usage| (member, usage)));
+        }
         self.shared.apps.store(Arc::new(figures));
         self.shared.samples.send_modify(|count| *count += 1);
     }
@@ -173,6 +179,22 @@ impl UsageSampler {
             self.seats.insert(app, seat);
         }
     }
+}
+
+/// The processes to measure, each once, and which apps share which of them.
+fn apart(list: Vec<Subject>) -> (BTreeMap<AppId, u32>, Vec<(AppId, AppId)>) {
+    let mut processes = BTreeMap::new();
+    let mut members = Vec::new();
+    for Subject { app, pid, host } in list {
+        match host {
+            None => _ = processes.insert(app, pid),
+            Some(host) => {
+                processes.insert(host.clone(), pid);
+                members.push((app, host));
+            }
+        }
+    }
+    (processes, members)
 }
 
 /// The share of a CPU since the sample before, unless that was of another process with the same number. A tree's time can

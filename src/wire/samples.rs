@@ -14,7 +14,7 @@ use nbs_core::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use nbs_core::observation::Identity;
 use nbs_core::order::{
     Capacity, DropGoal, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report,
-    RunGoal, RuntimeSummary, Select, Turn,
+    RunGoal, RuntimeSummary, Select, SharedSummary, Turn,
 };
 use nbs_core::paths::{AppPath, Paths};
 use nbs_core::phase::Phase;
@@ -25,7 +25,7 @@ use nbs_core::record::{
     AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, LedgerRow, OperationRow, PlacementRow,
 };
 use nbs_core::secret::SecretText;
-use nbs_core::spec::{AppSpec, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
+use nbs_core::spec::{AppSpec, Hosting, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
 use nbs_core::time::Wall;
 use nbs_core::view::{EventView, OperationStatus, OperationView};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -101,7 +101,7 @@ fn database() -> impl Strategy<Value = Database> {
 
 /// Any spec that can be written.
 pub fn spec() -> impl Strategy<Value = AppSpec> {
-    let start_mode = select(StartMode::ALL);
+    let start_mode = (select(StartMode::ALL), select(Hosting::ALL));
     let names = (app_id(), option::of("[^\\p{C}]{0,40}"), app_id(), btree_set(environment(), 1..4));
     let rest = (
         start_mode,
@@ -119,13 +119,14 @@ pub fn spec() -> impl Strategy<Value = AppSpec> {
         .prop_map(
             |(
                 (name, title, runtime, environments),
-                (start_mode, env, secrets, database, limits, labels),
+                ((start_mode, hosting), env, secrets, database, limits, labels),
                 (proxy, placements),
             )| {
                 AppSpec {
                     name,
                     title,
                     runtime: RuntimeName::parse(runtime.as_str()).unwrap(),
+                    hosting,
                     environments,
                     start_mode,
                     env,
@@ -259,21 +260,22 @@ fn local() -> impl Strategy<Value = LocalOverride> {
 }
 
 fn adapter() -> impl Strategy<Value = Adapter> {
-    select(vec![Adapter::Process, Adapter::Systemd])
+    select(vec![Adapter::Process, Adapter::Systemd, Adapter::Shared])
 }
 
 /// Any instance of a ledger.
 pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
     let identity = (any::<u32>(), any::<u64>(), any::<String>(), option::of(any::<String>()))
         .prop_map(|(pid, start_ticks, boot, invocation)| Identity { pid, start_ticks, boot, invocation });
-    let rest = (option::of(any::<u16>()), option::of(identity), select(Phase::ALL), option::of(reason()), adapter());
+    let placed = (adapter(), option::of(app_id()));
+    let rest = (option::of(any::<u16>()), option::of(identity), select(Phase::ALL), option::of(reason()), placed);
     let numbers = (any::<[u64; 7]>(), any::<[u32; 3]>(), any::<[bool; 2]>(), vec(any::<String>(), 0..3));
     let goals = app_id().prop_flat_map(|app| {
         let (goal, shelved) = (ledger_goal(&app), option::of(run_goal(&app)));
         (Just(app), goal, shelved)
     });
     (goals, option::of(local()), rest, numbers).prop_map(|((app, goal, shelved), local, rest, numbers)| {
-        let (port, identity, phase, reason, adapter) = rest;
+        let (port, identity, phase, reason, (adapter, made_in)) = rest;
         let (long, small, [hook_begun, in_turn], last_log) = numbers;
         LedgerRow {
             app,
@@ -284,6 +286,7 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
             run: Run { seq: Seq(long[3]), attempt: small[0] },
             run_generation: Generation(long[4]),
             adapter,
+            made_in: made_in.map(|name| RuntimeName::parse(name.as_str()).unwrap()),
             hooks_done: small[1],
             hook_begun,
             in_turn,
@@ -305,8 +308,16 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
 fn runtime() -> impl Strategy<Value = RuntimeSummary> {
     let listen = select(vec![Listen::None, Listen::Port, Listen::Unix, Listen::Fd]);
     let texts = (any::<String>(), option::of(any::<String>()), vec(any::<String>(), 0..3), paths());
-    (app_id(), adapter(), listen, any::<bool>(), limits(), texts, 0..1_000_000_000u64).prop_map(
-        |(name, adapter, listen, strip_prefix, max_limits, texts, turn_timeout)| {
+    let shared = option::of((0..1_000_000_000u64, vec(any::<String>(), 0..3)));
+    let shared = shared.prop_map(|shared| {
+        shared.map(|(micros, secrets_needed)| SharedSummary {
+            turn_timeout: Duration::from_micros(micros),
+            needs_database: micros % 2 == 1,
+            secrets_needed,
+        })
+    });
+    (app_id(), adapter(), listen, any::<bool>(), limits(), texts, (0..1_000_000_000u64, shared)).prop_map(
+        |(name, adapter, listen, strip_prefix, max_limits, texts, (turn_timeout, shared))| {
             let (description, app_id_pattern, secrets_needed, paths) = texts;
             RuntimeSummary {
                 name: RuntimeName::parse(name.as_str()).unwrap(),
@@ -320,6 +331,7 @@ fn runtime() -> impl Strategy<Value = RuntimeSummary> {
                 secrets_needed,
                 needs_database: turn_timeout % 2 == 1,
                 turn_timeout: Duration::from_micros(turn_timeout),
+                shared,
             }
         },
     )

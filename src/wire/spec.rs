@@ -10,7 +10,7 @@ use nbs_core::limits::{BODY_MAX, SPEC_ENTRIES_MAX, SPEC_VALUE_MAX};
 use nbs_core::name::{AppId, EnvironmentName, NameError, RuntimeName};
 use nbs_core::quantity::{ByteSize, CpuQuota, QuantityError, format_duration, parse_duration};
 use nbs_core::secret::SecretText;
-use nbs_core::spec::{AppSpec, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
+use nbs_core::spec::{AppSpec, Hosting, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
 use serde_json::{Map, Value, json};
 
 pub use crate::wire::field::FieldError;
@@ -134,7 +134,7 @@ fn write(spec: &AppSpec, secret: impl Fn(&SecretText) -> Value) -> Value {
         "name": spec.name.as_str(),
         "title": spec.title,
         "runtime": spec.runtime.as_str(),
-        "hosting": "dedicated",
+        "hosting": spec.hosting.as_str(),
         "environments": spec.environments.iter().map(EnvironmentName::as_str).collect::<Vec<_>>(),
         "start_mode": spec.start_mode.as_str(),
         "idle_stop": null,
@@ -181,6 +181,8 @@ fn read(walk: &mut Walk, value: &Value, defaults: &SpecDefaults) -> Option<AppSp
     let runtime = required(walk, fields.get("runtime"), "one of `nbsupervisor runtime list`", RuntimeName::parse);
     let (path, title) = fields.get("title");
     let title = walk.parsed(&path, title, read_title);
+    let (path, hosting) = fields.get("hosting");
+    let hosting = walk.parsed(&path, hosting, read_hosting).unwrap_or_default();
     refuse_what_is_to_come(walk, &fields);
     let (path, mode) = fields.get("start_mode");
     let start_mode = walk.parsed(&path, mode, read_start_mode).unwrap_or(StartMode::OnFirstVisit);
@@ -196,6 +198,7 @@ fn read(walk: &mut Walk, value: &Value, defaults: &SpecDefaults) -> Option<AppSp
         name: name?,
         title,
         runtime: runtime?,
+        hosting,
         environments: environments?,
         start_mode,
         env,
@@ -250,14 +253,13 @@ fn read_start_mode(text: &str) -> Result<StartMode, Fault> {
     })
 }
 
+fn read_hosting(text: &str) -> Result<Hosting, Fault> {
+    Hosting::parse(text)
+        .ok_or_else(|| (format!("{} is not a way of hosting", quoted(text)), "write dedicated or shared".into()))
+}
+
 /// Settings of the contract that this version knows by name only. What asks for nothing is accepted.
 fn refuse_what_is_to_come(walk: &mut Walk, fields: &Fields<'_>) {
-    let (path, hosting) = fields.get("hosting");
-    match walk.text(&path, hosting) {
-        None | Some("dedicated") => {}
-        Some("shared") => not_yet(walk, &path, "\"shared\"", "write dedicated"),
-        Some(other) => walk.invalid(path, format!("{} is not a way of hosting", quoted(other)), "write dedicated"),
-    }
     let (path, idle) = fields.get("idle_stop");
     if let Some(idle) = idle.filter(|idle| !idle.is_null()) {
         not_yet(walk, &path, &shown(idle), "leave it out");

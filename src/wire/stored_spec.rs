@@ -6,7 +6,7 @@ use std::time::Duration;
 use nbs_core::database::{Database, Dialect, Given};
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use nbs_core::quantity::{ByteSize, CpuQuota};
-use nbs_core::spec::{AppSpec, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
+use nbs_core::spec::{AppSpec, Hosting, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::record::{Cipher, Place, RowError, name, word};
@@ -17,6 +17,9 @@ pub(crate) struct SpecShape {
     pub(crate) name: String,
     title: Option<String>,
     runtime: String,
+    /// Rows from before there was a choice have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hosting: Option<String>,
     environments: Vec<String>,
     start_mode: String,
     #[serde(default)]
@@ -140,6 +143,7 @@ impl SpecShape {
             name: spec.name.to_string(),
             title: spec.title.clone(),
             runtime: spec.runtime.to_string(),
+            hosting: (spec.hosting != Hosting::Dedicated).then(|| spec.hosting.as_str().into()),
             environments: spec.environments.iter().map(EnvironmentName::to_string).collect(),
             start_mode: spec.start_mode.as_str().into(),
             env: spec.env.clone(),
@@ -180,6 +184,10 @@ impl SpecShape {
             name: name(AppId::parse(&self.name))?,
             title: self.title,
             runtime: name(RuntimeName::parse(&self.runtime))?,
+            hosting: match self.hosting.as_deref() {
+                None => Hosting::Dedicated,
+                Some(text) => word("hosting", text, Hosting::parse(text))?,
+            },
             environments: environments?,
             start_mode: word("start_mode", &self.start_mode, StartMode::parse(&self.start_mode))?,
             env: self.env,

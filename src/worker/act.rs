@@ -26,6 +26,9 @@ const SPAWNS_AT_ONCE: usize = 8;
 /// and each answer takes us a while to take up.
 const UNITS_AT_ONCE: usize = 64;
 
+/// Starts of apps in hosts.
+const MEMBERS_AT_ONCE: usize = 64;
+
 /// The ports, and the tasks that use them.
 pub(super) struct Hands {
     pub(super) adapters: Adapters,
@@ -35,6 +38,7 @@ pub(super) struct Hands {
     observations: ObservationSender,
     spawns: Arc<Semaphore>,
     units: Arc<Semaphore>,
+    members: Arc<Semaphore>,
     hooks: Arc<Mutex<HashMap<AppId, CancellationToken>>>,
     tasks: TaskTracker,
 }
@@ -47,9 +51,19 @@ impl Hands {
         databases: Arc<dyn DatabaseMaker>,
         observations: ObservationSender,
     ) -> Self {
-        let (spawns, units) = (Arc::new(Semaphore::new(SPAWNS_AT_ONCE)), Arc::new(Semaphore::new(UNITS_AT_ONCE)));
-        let (hooks, tasks) = (Arc::default(), TaskTracker::new());
-        Self { adapters, logs, prober, databases, observations, spawns, units, hooks, tasks }
+        let bounded = |at_once| Arc::new(Semaphore::new(at_once));
+        Self {
+            adapters,
+            logs,
+            prober,
+            databases,
+            observations,
+            spawns: bounded(SPAWNS_AT_ONCE),
+            units: bounded(UNITS_AT_ONCE),
+            members: bounded(MEMBERS_AT_ONCE),
+            hooks: Arc::default(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Tells the loop a fact that arose here.
@@ -63,6 +77,9 @@ impl Hands {
     /// Does what an effect says.
     pub(super) fn act(&self, effect: Effect) {
         match effect {
+            Effect::HostUp(plan) => self.adapters.hosts.up(plan),
+            Effect::HostDown(host) => self.adapters.hosts.down(&host),
+            Effect::Member { app, run, plan, runs } => self.adapters.hosts.member(&app, run, plan, runs),
             Effect::Spawn(launch) => self.spawn(launch),
             Effect::Hook { launch, index, argv, timeout } => self.hook(launch, index, argv, timeout),
             Effect::PrepareDatabase { app, run, plan } => {
@@ -127,12 +144,15 @@ impl Hands {
     }
 
     fn spawn(&self, launch: Arc<Launch>) {
-        self.logs.runs(&launch.app, launch.adapter());
+        let host = launch.member.as_ref().map(|plan| &plan.host);
+        self.logs.runs(&launch.app, launch.adapter(), host);
         let control = self.adapters.of(launch.adapter()).control.clone();
         let prober = self.prober.clone();
         let starts = match launch.adapter() {
             Adapter::Process => self.spawns.clone(),
             Adapter::Systemd => self.units.clone(),
+            // Mostly waiting: each host has a pace of its own.
+            Adapter::Shared => self.members.clone(),
         };
         let observations = self.observations.clone();
         self.tasks.spawn(async move {
@@ -153,7 +173,7 @@ impl Hands {
     }
 
     fn hook(&self, launch: Arc<Launch>, index: u32, argv: Vec<String>, timeout: Duration) {
-        self.logs.runs(&launch.app, launch.adapter());
+        self.logs.runs(&launch.app, launch.adapter(), None);
         let runner = self.adapters.of(launch.adapter()).runner.clone();
         let (observations, hooks) = (self.observations.clone(), self.hooks.clone());
         let cancelled = CancellationToken::new();

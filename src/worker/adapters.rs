@@ -10,7 +10,8 @@ use nbs_core::recipe::Adapter;
 use tokio::sync::mpsc;
 
 use crate::ports::{
-    BoxFuture, CommandOutput, CommandRunner, Found, Known, LogError, LogLine, LogQuery, LogReader, ProcessControl,
+    BoxFuture, CommandOutput, CommandRunner, Found, Hosts, Known, LogError, LogLine, LogQuery, LogReader,
+    ProcessControl,
 };
 
 /// One adapter.
@@ -31,6 +32,10 @@ pub struct Adapters {
     pub process: Host,
     /// Apps as units of systemd.
     pub systemd: Host,
+    /// Apps in processes that they share.
+    pub shared: Host,
+    /// Those processes, as far as apps in them are concerned.
+    pub hosts: Arc<dyn Hosts>,
 }
 
 impl Adapters {
@@ -38,6 +43,7 @@ impl Adapters {
         match adapter {
             Adapter::Process => &self.process,
             Adapter::Systemd => &self.systemd,
+            Adapter::Shared => &self.shared,
         }
     }
 
@@ -53,17 +59,26 @@ impl Adapters {
 
     /// Removes what an app left with any of them.
     pub(super) async fn clean_up(&self, app: &AppId, purge_data: bool) -> Result<(), String> {
-        // systemd may have made the directory a link to where the data are; after it is followed, the link may go.
+        // A host that still has the app could write into what is removed. Then, systemd may have made the directory a link to where the data are; after it is followed, the link may go.
+        let hosts = self.shared.control.clean_up(app, purge_data).await;
         let units = self.systemd.control.clean_up(app, purge_data).await;
         let processes = self.process.control.clean_up(app, purge_data).await;
-        units.and(processes)
+        hosts.and(units).and(processes)
     }
 }
 
 /// Reads what an app wrote where its last life wrote it.
 pub(super) struct Logs {
     adapters: Adapters,
-    last: Mutex<BTreeMap<AppId, Adapter>>,
+    last: Mutex<BTreeMap<AppId, Writer>>,
+}
+
+/// Who wrote, other than a child process of the app's own.
+#[derive(Clone)]
+enum Writer {
+    Unit,
+    /// A host process: its log is that of everybody in it.
+    Host(AppId),
 }
 
 impl Logs {
@@ -72,24 +87,36 @@ impl Logs {
     }
 
     /// Takes note of who runs an app.
-    pub(super) fn runs(&self, app: &AppId, adapter: Adapter) {
+    pub(super) fn runs(&self, app: &AppId, adapter: Adapter, host: Option<&AppId>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // Most apps are child processes on a host without systemd; they need no entry.
-        match adapter {
-            Adapter::Process => _ = last.remove(app),
-            Adapter::Systemd => _ = last.insert(app.clone(), adapter),
+        match (adapter, host) {
+            (Adapter::Systemd, _) => _ = last.insert(app.clone(), Writer::Unit),
+            (Adapter::Shared, Some(host)) => _ = last.insert(app.clone(), Writer::Host(host.clone())),
+            (Adapter::Process | Adapter::Shared, _) => _ = last.remove(app),
         }
     }
 
-    fn of(&self, app: &AppId) -> &dyn LogReader {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied();
-        &*self.adapters.of(last.unwrap_or(Adapter::Process)).logs
+    /// Whose log it is, and who reads it.
+    fn of(&self, app: &AppId) -> (AppId, &dyn LogReader) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match last.get(app) {
+            Some(Writer::Host(host)) => host,
+            _ => app,
+        };
+        match last.get(writer) {
+            Some(Writer::Unit) => (writer.clone(), &*self.adapters.systemd.logs),
+            _ => (writer.clone(), &*self.adapters.process.logs),
+        }
     }
 }
 
 impl LogReader for Logs {
     fn tail<'a>(&'a self, app: &'a AppId, query: &'a LogQuery) -> BoxFuture<'a, Result<Vec<LogLine>, LogError>> {
-        Box::pin(async move { self.of(app).tail(app, query).await })
+        Box::pin(async move {
+            let (writer, log) = self.of(app);
+            log.tail(&writer, query).await
+        })
     }
 
     fn follow<'a>(
@@ -97,7 +124,10 @@ impl LogReader for Logs {
         app: &'a AppId,
         query: &'a LogQuery,
     ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, LogError>> {
-        Box::pin(async move { self.of(app).follow(app, query).await })
+        Box::pin(async move {
+            let (writer, log) = self.of(app);
+            log.follow(&writer, query).await
+        })
     }
 }
 

@@ -156,7 +156,8 @@ pub async fn start(
     let (local_sender, locals) = mpsc::channel(LOCALS_MAX);
     let logs = Arc::new(Logs::new(parts.adapters.clone()));
     for row in &rows {
-        logs.runs(&row.app, row.adapter);
+        let host = row.made_in.as_ref().and_then(nbs_core::shared::host_of);
+        logs.runs(&row.app, row.adapter, host.as_ref());
     }
     let (ping_sender, pings) = mpsc::channel(1);
     let environment = parts.settings.places.environment.clone();

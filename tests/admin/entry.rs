@@ -280,6 +280,7 @@ pub fn registration() -> Registration {
         secrets_needed: vec![],
         needs_database: false,
         turn_timeout: std::time::Duration::from_secs(60),
+        shared: None,
     };
     Registration {
         environment: local(),

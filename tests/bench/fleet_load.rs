@@ -82,6 +82,7 @@ fn registration(name: &EnvironmentName) -> Registration {
         app_id_pattern: None,
         secrets_needed: Vec::new(),
         needs_database: false,
+        shared: None,
         turn_timeout: Duration::from_secs(60),
     };
     Registration {

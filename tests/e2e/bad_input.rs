@@ -102,7 +102,7 @@ fn bad_specs() -> Vec<Case> {
             400,
             "invalid",
             Some("hosting"),
-            &["not available yet"],
+            &["one process", "[shared]"],
         ),
         case(
             "a database where there is no server",

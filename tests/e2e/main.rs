@@ -17,4 +17,5 @@ mod first_light;
 mod peers;
 mod visitors;
 mod recipes_run;
+mod shared_hosting;
 mod storage;

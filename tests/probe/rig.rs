@@ -84,6 +84,7 @@ impl Rig {
             state_dir: self.dir.path().join("state"),
             run_dir: self.dir.path().join("crm"),
             unit: None,
+            member: None,
         })
     }
 

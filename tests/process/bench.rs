@@ -86,6 +86,7 @@ impl Bench {
             state_dir,
             run_dir: self.options.run_root.join(name),
             unit: None,
+            member: None,
         }
     }
 

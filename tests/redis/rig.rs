@@ -13,7 +13,7 @@ use nbs_core::order::{Goal, InstanceReport, Order, Registration, Report, RunGoal
 use nbs_core::phase::Phase;
 use nbs_core::recipe::{Adapter, Listen};
 use nbs_core::secret::SecretText;
-use nbs_core::spec::{AppSpec, Limits, ProxyChoice, ProxySettings, StartMode};
+use nbs_core::spec::{AppSpec, Hosting, Limits, ProxyChoice, ProxySettings, StartMode};
 use nbs_core::time::Wall;
 use nbsupervisor::clock::SystemClock;
 use nbsupervisor::ports::{Clock, News, OrderSlip, Outgoing, Word};
@@ -345,6 +345,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         secrets_needed: Vec::new(),
         needs_database: false,
         turn_timeout: Duration::from_secs(30),
+        shared: None,
     };
     Registration {
         environment: name.clone(),
@@ -366,6 +367,7 @@ pub fn spec(name: &str) -> AppSpec {
         name: app(name),
         title: None,
         runtime: RuntimeName::parse("web").unwrap(),
+        hosting: Hosting::Dedicated,
         environments: vec![environment("env_a")].into_iter().collect(),
         start_mode: StartMode::WithSupervisor,
         env: BTreeMap::new(),

@@ -109,6 +109,7 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
         run: Run { seq: Seq(seq), attempt: 2 },
         run_generation: Generation(1),
         adapter: Adapter::Process,
+        made_in: None,
         hooks_done: 1,
         hook_begun: false,
         in_turn: true,
@@ -150,6 +151,7 @@ pub fn environment(name: &str) -> EnvironmentRow {
         secrets_needed: vec!["KEY".into()],
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
+        shared: None,
     };
     let registration = Registration {
         environment: environment_name(name),

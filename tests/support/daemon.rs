@@ -313,7 +313,7 @@ pub fn binary() -> PathBuf {
     std::env::var_os("NBS_BIN").map_or_else(|| env!("CARGO_BIN_EXE_nbsupervisor").into(), PathBuf::from)
 }
 
-fn parse(raw: &[u8]) -> Option<Answer> {
+pub fn parse(raw: &[u8]) -> Option<Answer> {
     let head_end = raw.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&raw[..head_end]).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;

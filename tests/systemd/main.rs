@@ -57,6 +57,7 @@ mod scopes;
 mod scale;
 mod secrets;
 mod service;
+mod shared;
 mod units;
 mod user;
 mod visitors;

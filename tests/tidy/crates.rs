@@ -5,7 +5,7 @@ use super::source::{File, Finding, Tree, assert_none, room};
 /// Everywhere but in the core.
 const ANYWHERE: &[&str] = &["*"];
 /// The rooms that speak HTTP.
-const HTTP: &[&str] = &["gateway", "probe", "admin", "console", "cli"];
+const HTTP: &[&str] = &["gateway", "ask", "probe", "shared", "admin", "console", "cli"];
 
 /// The homes. `assemble`, `demo` and `main` may name any: they join.
 const HOMES: &[(&str, &[&str])] = &[
@@ -55,7 +55,23 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustix", &["process", "ground", "usage", "probe", "gateway", "admin", "lifecycle", "security", "store", "clock"]),
     ("sd-notify", &["lifecycle"]),
     ("serde", &["wire", "config", "cli", "store", "admin", "console", "gateway", "journal"]),
-    ("serde_json", &["wire", "config", "cli", "store", "admin", "console", "gateway", "probe", "journal", "redis_bus"]),
+    (
+        "serde_json",
+        &[
+            "wire",
+            "config",
+            "cli",
+            "store",
+            "admin",
+            "console",
+            "gateway",
+            "ask",
+            "probe",
+            "shared",
+            "journal",
+            "redis_bus",
+        ],
+    ),
     ("sha2", &["store", "admin", "console", "process", "security"]),
     ("signal-hook", &["lifecycle"]),
     ("subtle", &["admin", "console"]),
@@ -64,11 +80,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", ANYWHERE),
     ("tokio-util", ANYWHERE),
     ("toml", &["config", "cli"]),
-    // systemd: its bus comes and goes while nobody asks for anything, and an operator must read of it.
+    // systemd, shared: a bus and a host process come and go while nobody asks for anything, and an operator must read of it.
     (
         "tracing",
         &[
             "systemd",
+            "shared",
             "redis_bus",
             "worker",
             "entry",

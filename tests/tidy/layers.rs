@@ -12,6 +12,9 @@ const STARTER: &[&str] = &["wire", "ports", "telemetry", "tasks", "ground"];
 /// What an adapter may import that seals, signs or checks.
 const KEYED: &[&str] = &["wire", "ports", "telemetry", "tasks", "security"];
 
+/// What an adapter may import that asks programs over HTTP.
+const ASKER: &[&str] = &["wire", "ports", "telemetry", "tasks", "ask"];
+
 /// The edges, in reading order. Every room may use `nbs_core`; ARCHITECTURE.md shows the same table.
 pub const EDGES: &[(&str, &[&str])] = &[
     ("ports", &[]),
@@ -22,14 +25,15 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("lifecycle", &[]),
     ("config", &[]),
     ("ground", &[]),
+    ("ask", &[]),
     ("security", &["wire"]),
     ("systemd", STARTER),
     ("process", STARTER),
-    ("shared", ADAPTER),
+    ("shared", ASKER),
     ("redis_bus", KEYED),
     ("local_bus", ADAPTER),
     ("store", KEYED),
-    ("probe", ADAPTER),
+    ("probe", ASKER),
     ("usage", ADAPTER),
     ("database", ADAPTER),
     ("journal", ADAPTER),

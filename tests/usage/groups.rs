@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use nbsupervisor::usage::{AppUsage, MemorySource, UsageHandle, UsageSampler};
+use nbsupervisor::usage::{AppUsage, MemorySource, Subject, UsageHandle, UsageSampler};
 use tokio::time::Instant;
 
 use crate::eventually::{eventually, let_time_pass};
@@ -85,7 +85,7 @@ const BUSY: &str = "print('up', flush=True)\nwhile True: pass";
 const IDLE: &str = "import sys\nprint('up', flush=True)\nsys.stdin.read()";
 
 async fn sampled(sampler: &mut UsageSampler, handle: &UsageHandle, name: &str, pid: u32) -> AppUsage {
-    sampler.sample(vec![(app(name), pid)]).await;
+    sampler.sample(vec![Subject::alone(app(name), pid)]).await;
     handle.of(&app(name)).expect("it runs, so it has figures")
 }
 
@@ -188,7 +188,7 @@ async fn a_new_start_begins_anew_whatever_the_old_one_used() {
 
     // In a new group of the same name.
     eventually("an empty group can be removed", Duration::from_secs(10), || fs::remove_dir(&group));
-    sampler.sample(vec![(app("crm"), u32::MAX)]).await;
+    sampler.sample(vec![Subject::alone(app("crm"), u32::MAX)]).await;
     assert_eq!(handle.of(&app("crm")), None);
     fs::create_dir(&group).unwrap();
     let third = inside(&group, IDLE);
@@ -295,11 +295,12 @@ async fn a_sample_of_two_hundred_groups_is_cheap() {
         Command::new("/bin/sh").args(["-c", enter]).arg(group).spawn().unwrap()
     };
     let children: Vec<Child> = (0..app_count()).map(start).collect();
-    let list: Vec<_> = children.iter().enumerate().map(|(i, c)| (app(&format!("a{i}")), c.id())).collect();
+    let list: Vec<_> =
+        children.iter().enumerate().map(|(i, c)| Subject::alone(app(&format!("a{i}")), c.id())).collect();
     let entered = || {
         let of = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-        match list.iter().find(|(_, pid)| of(*pid) != "sleep\n") {
-            Some((app, _)) => Err(app.to_string()),
+        match list.iter().find(|subject| of(subject.pid) != "sleep\n") {
+            Some(subject) => Err(subject.app.to_string()),
             None => Ok(()),
         }
     };

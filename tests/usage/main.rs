@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nbs_core::name::AppId;
-use nbsupervisor::usage::{MemorySource, UsageSampler};
+use nbsupervisor::usage::{MemorySource, Subject, UsageSampler};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -66,7 +66,7 @@ async fn a_tree_is_added_up() {
     let mut sampler = UsageSampler::new();
     let handle = sampler.handle();
     assert_eq!(handle.of(&app("crm")), None);
-    sampler.sample(vec![(app("crm"), tree.0.id()), (app("gone"), u32::MAX)]).await;
+    sampler.sample(vec![Subject::alone(app("crm"), tree.0.id()), Subject::alone(app("gone"), u32::MAX)]).await;
     let usage = handle.of(&app("crm")).unwrap();
     assert_eq!(usage.tasks, 5, "four threads and a child");
     assert_eq!(usage.memory_source, MemorySource::ProcRss);
@@ -76,13 +76,28 @@ async fn a_tree_is_added_up() {
     assert_eq!(handle.of(&app("crm")), None, "what is not asked for is forgotten");
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn apps_that_share_a_process_have_its_figures_and_say_so() {
+    let host = Tree::start("import time\nprint('up', flush=True)\ntime.sleep(60)");
+    let mut sampler = UsageSampler::new();
+    let member = |name: &str| Subject { app: app(name), pid: host.0.id(), host: Some(app("nbs-host-web")) };
+    sampler.sample(vec![member("red"), member("green")]).await;
+    let of = |name: &str| sampler.handle().of(&app(name)).unwrap();
+    assert_eq!(of("red"), of("green"));
+    assert_eq!((of("red").memory_source, of("red").memory_source.as_str()), (MemorySource::Host, "host"));
+    assert!(of("red").memory_bytes > 1 << 20, "{:?}", of("red"));
+}
+
 #[tokio::test]
 async fn cpu_is_counted_between_samples_with_that_of_ended_children() {
     let busy = Tree::start("import sys\nprint('up', flush=True)\nwhile True: pass");
     let children =
         Tree::start("import subprocess, sys\nprint('up', flush=True)\nwhile True: subprocess.run(['/bin/true'])");
     let idle = Tree::start("import sys\nprint('up', flush=True)\nsys.stdin.read()");
-    let list = || vec![(app("busy"), busy.0.id()), (app("children"), children.0.id()), (app("idle"), idle.0.id())];
+    let list = || {
+        let all = [("busy", &busy), ("children", &children), ("idle", &idle)];
+        all.map(|(name, tree)| Subject::alone(app(name), tree.0.id())).to_vec()
+    };
     let mut sampler = UsageSampler::new();
     let handle = sampler.handle();
     sampler.sample(list()).await;
@@ -124,7 +139,7 @@ async fn it_samples_until_it_is_told_to_stop() {
     let sampler = UsageSampler::new();
     let handle = sampler.handle();
     let (stop, stopped) = oneshot::channel::<()>();
-    let list = move || vec![(app("crm"), pid)];
+    let list = move || vec![Subject::alone(app("crm"), pid)];
     let task = tokio::spawn(sampler.run(Duration::from_secs(600), list, async move { stopped.await.unwrap() }));
     let began = Instant::now();
     while handle.of(&app("crm")).is_none() {
@@ -137,7 +152,7 @@ async fn it_samples_until_it_is_told_to_stop() {
 }
 
 /// CPU time of a sample of these apps, after a first one.
-async fn cost(list: Vec<(AppId, u32)>) -> Duration {
+async fn cost(list: Vec<Subject>) -> Duration {
     let cpu = || {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -173,7 +188,7 @@ const DEAR: Duration = Duration::from_micros(500);
 async fn a_sample_of_two_hundred_apps_is_cheap() {
     let children: Vec<Child> =
         (0..app_count()).map(|_| Command::new("/bin/sleep").arg("600").spawn().unwrap()).collect();
-    let list = children.iter().enumerate().map(|(i, c)| (app(&format!("a{i}")), c.id())).collect();
+    let list = children.iter().enumerate().map(|(i, c)| Subject::alone(app(&format!("a{i}")), c.id())).collect();
     let each = cost(list).await;
     for mut child in children {
         child.kill().unwrap();

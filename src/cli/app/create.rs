@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use hyper::Method;
-use nbs_core::spec::StartMode;
+use nbs_core::spec::{Hosting, StartMode};
 use serde_json::{Map, Value};
 
 use super::database::DatabaseArgs;
@@ -27,6 +27,9 @@ pub struct CreateArgs {
     /// Where it runs (repeatable)
     #[arg(long = "environment", value_name = "NAME")]
     environments: Vec<String>,
+    /// Whose process it runs in: its own, or one that it shares with other apps of its runtime
+    #[arg(long, value_name = "HOW", value_parser = hostings())]
+    hosting: Option<String>,
     /// When it starts
     #[arg(long, value_name = "MODE", value_parser = modes())]
     start_mode: Option<String>,
@@ -67,6 +70,11 @@ fn modes() -> clap::builder::PossibleValuesParser {
     StartMode::ALL.iter().map(|mode| mode.as_str()).collect::<Vec<_>>().into()
 }
 
+/// The ways of hosting, for completion and errors.
+pub fn hostings() -> clap::builder::PossibleValuesParser {
+    Hosting::ALL.iter().map(|hosting| hosting.as_str()).collect::<Vec<_>>().into()
+}
+
 pub async fn run(session: &mut Session, args: CreateArgs) -> Outcome {
     let wait = args.wait.clone();
     let spec = spec(args)?;
@@ -89,8 +97,13 @@ fn spec(args: CreateArgs) -> Outcome<Map<String, Value>> {
         Some(file) => read_object(file)?,
         None => Map::new(),
     };
-    let texts =
-        [("name", args.name), ("runtime", args.runtime), ("title", args.title), ("start_mode", args.start_mode)];
+    let texts = [
+        ("name", args.name),
+        ("runtime", args.runtime),
+        ("title", args.title),
+        ("hosting", args.hosting),
+        ("start_mode", args.start_mode),
+    ];
     spec.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?.into()))));
     if !args.environments.is_empty() {
         spec.insert("environments".into(), args.environments.into());

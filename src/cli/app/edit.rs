@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hyper::Method;
 use serde_json::{Map, Value};
 
-use super::create::read_object;
+use super::create::{hostings, read_object};
 use super::show::path;
 use crate::cli::Session;
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -24,16 +24,25 @@ pub struct EditArgs {
     /// Where it is to run from now on: name every environment (repeatable); it leaves those that are not named
     #[arg(long = "environment", visible_alias = "env", value_name = "NAME")]
     environments: Vec<String>,
+    /// Whose process it runs in from its next start on: its own, or one that it shares
+    #[arg(long, value_name = "HOW", value_parser = hostings())]
+    hosting: Option<String>,
     /// A merge patch as JSON ("-": standard input)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["edit_set", "unset", "environments"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["edit_set", "unset", "environments", "hosting"])]
     json: Option<PathBuf>,
+}
+
+impl EditArgs {
+    fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.unset.is_empty() && self.environments.is_empty() && self.hosting.is_none()
+    }
 }
 
 pub async fn run(session: &mut Session, args: EditArgs) -> Outcome {
     let app: App = session.client.read(&path(&args.name)).await?;
     let patch = match &args.json {
         Some(file) => Value::Object(read_object(file)?),
-        None if args.set.is_empty() && args.unset.is_empty() && args.environments.is_empty() => in_editor(&app)?,
+        None if args.is_empty() => in_editor(&app)?,
         None => from_flags(&args)?,
     };
     if patch.as_object().is_some_and(Map::is_empty) {
@@ -86,6 +95,9 @@ fn from_flags(args: &EditArgs) -> Outcome<Value> {
     }
     if !args.environments.is_empty() {
         place(&mut patch, "environments", args.environments.clone().into())?;
+    }
+    if let Some(hosting) = &args.hosting {
+        place(&mut patch, "hosting", hosting.as_str().into())?;
     }
     Ok(Value::Object(patch))
 }
@@ -208,11 +220,12 @@ mod tests {
             set: vec!["env.PORT=8080".into(), "limits.tasks_max=9".into(), "labels.a.b=x".into(), "title=T".into()],
             unset: vec!["env.OLD".into()],
             environments: vec!["env_a".into(), "env_b".into()],
+            hosting: Some("shared".into()),
             json: None,
         };
         let wanted = json!({
             "env": { "PORT": "8080", "OLD": null }, "limits": { "tasks_max": 9 }, "labels": { "a.b": "x" }, "title": "T",
-            "environments": ["env_a", "env_b"],
+            "environments": ["env_a", "env_b"], "hosting": "shared",
         });
         assert_eq!(from_flags(&args).unwrap(), wanted);
     }

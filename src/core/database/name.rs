@@ -2,11 +2,10 @@
 
 use crate::name::{AppId, EnvironmentName};
 use crate::secret::SecretText;
+use crate::shared::HOST;
 
 /// Bytes of a name on a server; PostgreSQL cuts longer ones off without an error.
 pub const NAME_MAX: usize = 63;
-/// What the ID of a host process begins with; see `name_of`.
-const HOST_PREFIX: &str = "nbs-host-";
 /// Characters of an app's secret that are its public mark; the others are the password.
 const MARK_LENGTH: usize = 16;
 /// A secret shorter than this would leave too little of it.
@@ -14,7 +13,7 @@ const SECRET_MIN: usize = 48;
 
 /// Database, schema and role of an app: its ID. A process that hosts several apps is another one in each environment.
 pub fn name_of(app: &AppId, environment: &EnvironmentName) -> String {
-    match app.as_str().strip_prefix(HOST_PREFIX) {
+    match app.as_str().strip_prefix(HOST) {
         Some(runtime) => fitting(&format!("nbs_host_{runtime}_{environment}")),
         None => fitting(app.as_str()),
     }

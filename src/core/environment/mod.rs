@@ -11,7 +11,11 @@
 
 mod alone;
 mod databases;
+mod host;
 mod stray;
+
+pub(crate) use host::Book;
+use host::Hosts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -27,12 +31,13 @@ use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::observation::{Identity, Observation};
 use crate::order::{
     Capacity, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report, RunGoal,
-    RuntimeSummary,
+    RuntimeSummary, SharedSummary,
 };
 use crate::phase::Phase;
 use crate::port_book::PortBook;
 use crate::recipe::{Adapter, Recipe};
 use crate::record::{LedgerGoal, LedgerRow};
+use crate::shared::{SecretSource, is_host, secrets_in};
 use crate::time::{Mono, Now};
 
 pub(crate) use databases::Databases;
@@ -64,6 +69,8 @@ pub struct Settings {
     pub autonomous: bool,
     /// After so long without a word of the entry, apps that are placed elsewhere too are brought back as well.
     pub start_without_entry_after: Option<Duration>,
+    /// Where the secrets of hosts come from.
+    pub secrets: SecretSource,
 }
 
 /// What happens to an environment.
@@ -112,7 +119,8 @@ pub struct FoundLife {
 #[derive(Debug, Clone)]
 pub struct Environment {
     settings: Settings,
-    recipes: BTreeMap<RuntimeName, Arc<Recipe>>,
+    book: Book,
+    hosts: Hosts,
     /// Boxed: a half-empty node of the map would hold several times what its instances need.
     instances: BTreeMap<AppId, Box<Instance>>,
     /// Instances in their turn; kept beside them, so that an order costs no walk over all.
@@ -156,10 +164,16 @@ impl Environment {
             }
         }
         let turns = rows.iter().filter(|row| row.in_turn).count();
-        let instances = rows.into_iter().map(|row| (row.app.clone(), Box::new(Instance::from_row(row)))).collect();
+        let instances: BTreeMap<AppId, Box<Instance>> =
+            rows.into_iter().map(|row| (row.app.clone(), Box::new(Instance::from_row(row)))).collect();
+        let mut hosts = Hosts::default();
+        for (app, instance) in &instances {
+            hosts.note(app, instance.host_runtime());
+        }
         Self {
             settings,
-            recipes,
+            book: Book::new(recipes),
+            hosts,
             instances,
             turns,
             due: BTreeSet::new(),
@@ -177,7 +191,10 @@ impl Environment {
 
     /// The lives that may still be there, for the adapter to look for.
     pub fn expected_lives(&self) -> Vec<FoundLife> {
-        let may_live = |instance: &&Instance| !matches!(instance.row.phase, Phase::Stopped | Phase::Failed);
+        // What runs in a host lives and ends with it; see `recover`.
+        let may_live = |instance: &&Instance| {
+            !matches!(instance.row.phase, Phase::Stopped | Phase::Failed) && instance.row.adapter != Adapter::Shared
+        };
         let life = |instance: &Instance| FoundLife {
             app: instance.row.app.clone(),
             run: instance.row.run,
@@ -203,13 +220,27 @@ impl Environment {
                 }),
             }
         }
-        let apps: Vec<AppId> = self.instances.keys().cloned().collect();
-        for app in apps {
+        // Hosts first: what lives in them is told by them.
+        let (hosts, apps): (Vec<AppId>, Vec<AppId>) = self.instances.keys().cloned().partition(is_host);
+        for app in hosts.into_iter() {
             let run = self.instances.get(&app).map_or(Run::default(), |instance| instance.row.run);
             let found = alive.remove(&(app.clone(), run)).flatten();
             self.with_instance(now, &app, &mut effects, |instance, ctx| instance.recover(ctx, found, same_boot));
         }
+        self.find_hosts(&mut effects);
+        for app in apps {
+            let instance = self.instances.get(&app);
+            let run = instance.map_or(Run::default(), |instance| instance.row.run);
+            let in_host = instance.filter(|instance| instance.lives_on(&self.hosts.up));
+            let in_host = in_host.and_then(|instance| instance.row.identity.clone());
+            let found = alive.remove(&(app.clone(), run)).flatten().or(in_host);
+            self.with_instance(now, &app, &mut effects, |instance, ctx| {
+                instance.introduce(ctx, found.is_some() && instance.row.adapter == Adapter::Shared);
+                instance.recover(ctx, found, same_boot);
+            });
+        }
         self.begin_alone(now, &mut effects);
+        self.settle_hosts(now, &mut effects);
         effects
     }
 
@@ -225,7 +256,7 @@ impl Environment {
             }
             Input::Database(endpoint, state) => self.database_told(now, &endpoint, state, &mut effects),
             Input::Recipes(recipes) => {
-                self.recipes = recipes;
+                self.book = Book::new(recipes);
                 effects.push(Effect::Report(Report::Runtimes(self.runtimes())));
             }
             Input::Tick => {}
@@ -235,6 +266,7 @@ impl Environment {
             self.with_instance(now, &app, &mut effects, |instance, ctx| instance.deadline(ctx));
         }
         self.step_alone(now, &mut effects);
+        self.settle_hosts(now, &mut effects);
         effects
     }
 
@@ -255,7 +287,8 @@ impl Environment {
 
     /// The ledger's row of an app, and what the entry is told of it.
     pub(crate) fn seen(&self, app: &AppId) -> Option<(&LedgerRow, Report)> {
-        self.instances.get(app).map(|instance| (&instance.row, instance.report()))
+        let instance = self.instances.get(app).filter(|_| !is_host(app))?;
+        Some((&instance.row, self.report_of(instance)))
     }
 
     /// What the environment says of itself.
@@ -277,20 +310,26 @@ impl Environment {
 
     /// Every instance's report.
     pub fn reports(&self) -> Vec<InstanceReport> {
-        let report = |instance: &Instance| match instance.report() {
+        let report = |instance: &Instance| match self.report_of(instance) {
             Report::Instance(report) => Some(*report),
             _ => None,
         };
-        self.instances.values().map(AsRef::as_ref).filter_map(report).chain(self.stray_reports()).collect()
+        let apps = self.instances.iter().filter(|(app, _)| !is_host(app)).map(|(_, instance)| instance.as_ref());
+        apps.filter_map(report).chain(self.stray_reports()).collect()
     }
 
     fn runtimes(&self) -> BTreeMap<RuntimeName, RuntimeSummary> {
-        self.recipes.values().map(|recipe| (recipe.name.clone(), summary(recipe, self.settings.adapter))).collect()
+        self.book.own().values().map(|recipe| (recipe.name.clone(), summary(recipe, self.settings.adapter))).collect()
     }
 
     /// `age`: of an order; none for what was read as an intent.
     fn order(&mut self, now: Now, order: Order, age: Option<Duration>, effects: &mut Vec<Effect>) {
         let app = order.app.clone();
+        if is_host(&app) {
+            // No app has such a name; what runs under it is not the entry's to order.
+            effects.extend(age.map(|_| Effect::Report(Report::Removed { app, intent_seq: order.intent_seq })));
+            return;
+        }
         if let Some(why) = self.refusal(&order, age.unwrap_or_default()) {
             if let (Refusal::Busy, Goal::Run(RunGoal { turn: Some(turn), .. })) = (why, &order.goal) {
                 // The entry takes the turn back, so another copy of this order must not use it.
@@ -377,6 +416,9 @@ impl Environment {
 
     /// Somebody on the host asked, past the entry. What is not here cannot be helped here.
     fn local(&mut self, now: Now, app: &AppId, action: LocalAction, actor: String, effects: &mut Vec<Effect>) {
+        if is_host(app) {
+            return;
+        }
         let local = LocalOverride { action, actor, at: now.wall };
         self.with_instance(now, app, effects, |instance, ctx| instance.take_local(ctx, local));
     }
@@ -393,12 +435,17 @@ impl Environment {
         let (before, had_turn) = (instance.due(), instance.in_turn());
         let mut own = Vec::new();
         let places = &self.settings.places;
-        let (recipes, adapter, autonomous) = (&self.recipes, self.settings.adapter, self.settings.autonomous);
-        let (ports, databases, effects_of_step) = (&mut self.ports, &self.databases, &mut own);
+        let (book, adapter, autonomous) = (&self.book, self.settings.adapter, self.settings.autonomous);
+        let (hosts, ports, databases) = (&self.hosts.up, &mut self.ports, &self.databases);
+        let effects_of_step = &mut own;
         let mut context =
-            Context { now, recipes, places, adapter, autonomous, databases, ports, effects: effects_of_step };
+            Context { now, book, hosts, places, adapter, autonomous, databases, ports, effects: effects_of_step };
         step(instance, &mut context);
         self.databases.follow(app, instance.database_watch(places), effects);
+        match is_host(app) {
+            true => self.hosts.touch(app),
+            false => self.hosts.note(app, instance.host_runtime()),
+        }
         self.turns = self.turns + usize::from(instance.in_turn()) - usize::from(had_turn);
         if let Some(due) = before {
             self.due.remove(&(due, app.clone()));
@@ -419,7 +466,10 @@ impl Environment {
             }
             effects.push(Effect::Forget(app.clone()));
             effects.append(&mut own);
-            effects.push(Effect::Report(Report::Removed { app: app.clone(), intent_seq }));
+            if !is_host(app) {
+                effects.push(Effect::Report(Report::Removed { app: app.clone(), intent_seq }));
+            }
+            self.hosts.note(app, None);
             if let Some(port) = port {
                 self.ports.release(app, port);
             }
@@ -430,8 +480,14 @@ impl Environment {
         }
         effects.push(Effect::Remember(Box::new(instance.row.clone())));
         effects.append(&mut own);
-        effects.extend(instance.clean_up(places));
-        effects.push(Effect::Report(instance.report()));
+        let host_is_up = instance.row.made_in.as_ref().is_none_or(|runtime| self.hosts.up.contains_key(runtime));
+        if host_is_up {
+            effects.extend(instance.clean_up(places));
+        }
+        if !is_host(app) {
+            let instance = &self.instances[app];
+            effects.push(Effect::Report(self.report_of(instance)));
+        }
     }
 }
 
@@ -448,5 +504,10 @@ fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
         secrets_needed: recipe.secrets_needed(),
         needs_database: recipe.needs_database(),
         turn_timeout: recipe.turn_timeout(),
+        shared: recipe.shared.as_ref().zip(recipe.shared_turn_timeout()).map(|(shared, turn_timeout)| SharedSummary {
+            turn_timeout,
+            secrets_needed: secrets_in(shared.templates_of_apps().into_iter().map(|(_, template)| template)),
+            needs_database: shared.needs_database(),
+        }),
     }
 }

@@ -13,6 +13,7 @@ use crate::launch::Address;
 use crate::name::AppId;
 use crate::order::{InstanceReport, Report};
 use crate::phase::Phase;
+use crate::shared::is_host;
 use crate::time::Now;
 
 impl Environment {
@@ -20,7 +21,9 @@ impl Environment {
     pub(super) fn keep_stray(&mut self, life: FoundLife, effects: &mut Vec<Effect>) {
         let pid = life.identity.as_ref().map(|identity| identity.pid);
         let (app, run, adapter) = (life.app.clone(), life.run, life.adapter);
-        effects.push(Effect::Report(Report::Stray { app: app.clone(), run, pid, adapter }));
+        if !is_host(&app) {
+            effects.push(Effect::Report(Report::Stray { app: app.clone(), run, pid, adapter }));
+        }
         if life.port.is_some() {
             self.ports.reserve(&app, life.port);
         }
@@ -61,7 +64,7 @@ impl Environment {
 
     /// What a hello tells of them.
     pub(super) fn stray_reports(&self) -> impl Iterator<Item = InstanceReport> + '_ {
-        let newest = self.strays.keys().filter_map(|app| self.living_stray(app));
+        let newest = self.strays.keys().filter(|app| !is_host(app)).filter_map(|app| self.living_stray(app));
         newest.map(|life| InstanceReport {
             app: life.app.clone(),
             intent_seq: Seq(0),

@@ -6,7 +6,7 @@ use crate::fleet::{App, Fleet};
 use crate::name::{AppId, EnvironmentName, ServerName};
 use crate::order::{DropGoal, Registration};
 use crate::record::{AppLife, Change, PlacementRow};
-use crate::spec::AppSpec;
+use crate::spec::{AppSpec, Hosting};
 
 impl Fleet {
     /// How an app is to be removed from one environment: with what is to be dropped, or nothing at all as yet.
@@ -84,7 +84,10 @@ impl Fleet {
 pub(super) fn fits(spec: &AppSpec, place: &Registration) -> Result<(), Denied> {
     let environment = &place.environment;
     let Some(database) = &spec.database else {
-        let needed = place.runtimes.get(&spec.runtime).is_some_and(|runtime| runtime.needs_database);
+        let needed = place.runtimes.get(&spec.runtime).is_some_and(|runtime| match (&runtime.shared, spec.hosting) {
+            (Some(shared), Hosting::Shared) => shared.needs_database,
+            _ => runtime.needs_database,
+        });
         let detail = || format!("runtime {} needs a database, and the app has none", spec.runtime);
         let hint = "set it to new-database, new-schema or new-connection";
         return if needed { Err(invalid("database.mode", detail(), hint.into())) } else { Ok(()) };

@@ -15,7 +15,8 @@ use crate::phase::Phase;
 use crate::reason::ReasonCode;
 use crate::record::{AppLife, AppRow, Change, KeyRow, OperationRow, PlacementRow};
 use crate::secret::SecretText;
-use crate::spec::{AppSpec, StartMode};
+use crate::shared::RESERVED;
+use crate::spec::{AppSpec, Hosting, StartMode};
 use crate::time::Now;
 use crate::view::{OperationStatus, OperationView, Presence, Priority};
 
@@ -200,6 +201,10 @@ impl Fleet {
         if self.apps.len() >= limits::APPS_MAX {
             return Err(Denied::QueueFull(self.apps.len()));
         }
+        if let Some(reserved) = RESERVED.iter().find(|reserved| name.as_str().starts_with(*reserved)) {
+            let detail = format!("\"{name}\" begins with {reserved}, as units of nbsupervisor's own do");
+            return Err(Denied::Invalid { field: "name".into(), detail, hint: "choose another name".into() });
+        }
         self.check_spec(now, spec, &BTreeSet::new())?;
         let intent = match spec.start_mode {
             StartMode::WithSupervisor => Intent::Run,
@@ -289,7 +294,17 @@ impl Fleet {
                 let detail = format!("\"{}\" is no app ID for runtime {}", spec.name, spec.runtime);
                 return invalid("name".into(), detail, format!("it must match {pattern}"));
             }
-            if let Some(missing) = runtime.secrets_needed.iter().find(|name| !spec.secrets.contains_key(*name)) {
+            let needed = match (spec.hosting, &runtime.shared) {
+                (Hosting::Dedicated, _) => &runtime.secrets_needed,
+                (Hosting::Shared, Some(shared)) => &shared.secrets_needed,
+                (Hosting::Shared, None) => {
+                    let detail =
+                        format!("runtime {} in {environment} does not host several apps in one process", spec.runtime);
+                    let hint = "write dedicated, or tell in the recipe's [shared] how it is done";
+                    return invalid("hosting".into(), detail, hint.into());
+                }
+            };
+            if let Some(missing) = needed.iter().find(|name| !spec.secrets.contains_key(*name)) {
                 let detail = format!("runtime {} needs the secret {missing}", spec.runtime);
                 return invalid(format!("secrets.{missing}"), detail, "give it a value".into());
             }

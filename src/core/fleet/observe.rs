@@ -58,6 +58,7 @@ impl Fleet {
                     (Adapter::Systemd, _) => unit_name(&app),
                     (Adapter::Process, Some(pid)) => format!("process {pid}"),
                     (Adapter::Process, None) => "a process".into(),
+                    (Adapter::Shared, _) => "something in a host process".into(),
                 };
                 let message = format!("{what} claims to be {app} ({run}), which nobody knows here; it is left alone");
                 vec![self.event(now, "stray_found", (None, Some(environment)), message, None)]

@@ -6,6 +6,7 @@ use crate::id::Seq;
 use crate::name::AppId;
 use crate::order::{InstanceReport, LocalAction};
 use crate::phase::Phase;
+use crate::reason::ReasonCode;
 use crate::record::{Change, OperationRow, PlacementRow};
 use crate::time::Now;
 use crate::view::OperationStatus;
@@ -124,8 +125,11 @@ fn stop_progress(operation: &OperationRow, report: &InstanceReport) -> Progress 
     if report.intent_seq < operation.view.seq {
         return Progress::At(OperationStatus::Accepted);
     }
-    match report.phase {
-        Phase::Stopped | Phase::Failed => Progress::Done,
+    let refused = report.reason.as_ref().filter(|reason| reason.code == ReasonCode::HostRefused);
+    match (report.phase, refused) {
+        // It may run on in its host.
+        (Phase::Failed, Some(reason)) => Progress::Failed(reason.to_string()),
+        (Phase::Stopped | Phase::Failed, _) => Progress::Done,
         _ => Progress::At(OperationStatus::Started),
     }
 }

@@ -261,11 +261,12 @@ impl Fleet {
     /// How long a turn may last: stopping the former life, the database, every hook, and the last moment of readiness.
     pub(super) fn turn_timeout(&self, name: &AppId, environment: &EnvironmentName) -> Duration {
         let spec = self.apps.get(name).map(|app| &app.row.spec);
-        let place = self.places.get(environment);
-        let summary = spec.zip(place).and_then(|(spec, place)| place.registration.runtimes.get(&spec.runtime));
+        let timeout = spec
+            .zip(self.places.get(environment))
+            .and_then(|(spec, place)| Some(place.registration.runtimes.get(&spec.runtime)?.turn_timeout_of(spec)));
         let made = spec.is_some_and(|spec| spec.database.is_some());
         let database = if made { limits::DATABASE_TIMEOUT } else { Duration::ZERO };
-        summary.map_or(limits::START_TIMEOUT, |summary| summary.turn_timeout) + database + limits::ACCEPT_BY
+        timeout.unwrap_or(limits::START_TIMEOUT) + database + limits::ACCEPT_BY
     }
 }
 

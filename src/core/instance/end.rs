@@ -6,6 +6,7 @@ use crate::effect::Effect;
 use crate::phase::Phase;
 use crate::quantity::format_duration;
 use crate::reason::{Reason, ReasonCode};
+use crate::recipe::{Adapter, StopSteps};
 use crate::restart::{self, Restart};
 use crate::time::Wall;
 
@@ -20,7 +21,7 @@ impl Instance {
             Phase::Backoff if self.repairing => {
                 // The adapter does not start it again after all.
                 self.enter(ctx, Phase::Backoff);
-                self.sweeping.extend(leftovers.then_some(run));
+                self.sweeping.extend(leftovers.then_some((run, self.row.adapter)));
                 ctx.effects.push(kill_rest);
                 let reason = cause.or_else(|| self.row.reason.clone()).unwrap_or_else(|| outcome.reason());
                 self.end_of_life(ctx, reason, true, Duration::ZERO);
@@ -30,7 +31,7 @@ impl Instance {
                 let lasted = if self.row.identity.is_some() { ctx.now.mono.since(self.began) } else { Duration::ZERO };
                 self.row.identity = None;
                 self.row.last_log = last_log;
-                self.sweeping.extend(leftovers.then_some(run));
+                self.sweeping.extend(leftovers.then_some((run, self.row.adapter)));
                 ctx.effects.push(Effect::Unwatch(self.row.app.clone()));
                 ctx.effects.push(kill_rest);
                 let given_up = cause.as_ref().is_some_and(|cause| cause.code.is_final());
@@ -111,6 +112,7 @@ impl Instance {
             // A delay that is still running goes on; one that is over was waiting for this.
             Phase::Backoff if self.due.is_none() => self.spawn(ctx),
             Phase::Stopping if self.is_killing() => self.finish_stop(ctx),
+            Phase::Failed => self.stopped_after_all(ctx),
             _ => {}
         }
     }
@@ -128,6 +130,7 @@ impl Instance {
             self.row.in_turn = false;
         }
         self.progress = None;
+        let awaited = self.awaits_host;
         self.enter(ctx, Phase::Stopping);
         self.stop = Some(Stop { step: 0, killing: false, then });
         ctx.effects.push(Effect::Unwatch(self.row.app.clone()));
@@ -135,6 +138,7 @@ impl Instance {
             Phase::Preparing if self.row.hook_begun => ctx.effects.push(Effect::CancelHook(self.row.app.clone())),
             // Whatever becomes of its database is of no interest any more, and can be done again.
             Phase::Preparing => self.finish_stop(ctx),
+            Phase::Spawning if awaited => self.finish_stop(ctx),
             Phase::Spawning => {} // `spawned` or `spawn_failed` goes on
             _ => self.stop_step(ctx),
         }
@@ -154,7 +158,11 @@ impl Instance {
     /// The present stop step: its signal and its deadline; after the last one, SIGKILL to everything.
     pub(super) fn stop_step(&mut self, ctx: &mut Context<'_>) {
         let recipe = self.recipe.clone().or_else(|| ctx.recipe_of(&self.row.goal));
-        let steps = recipe.map(|recipe| recipe.stop.clone()).unwrap_or_default();
+        let steps = match self.row.adapter {
+            // A host is asked once, and its own list says when it is done.
+            Adapter::Shared => StopSteps(Vec::new()),
+            _ => recipe.map(|recipe| recipe.stop.clone()).unwrap_or_default(),
+        };
         let (app, run, adapter) = (self.row.app.clone(), self.row.run, self.row.adapter);
         let Some(stop) = &mut self.stop else { return };
         match steps.0.get(stop.step) {
@@ -205,6 +213,7 @@ impl Instance {
         self.next_attempt = None;
         self.repairing = false;
         self.awaits_database = false;
+        self.awaits_host = false;
         self.row.phase = phase;
         self.row.since = ctx.now.wall;
         self.changed = true;

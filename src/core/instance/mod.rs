@@ -18,34 +18,38 @@ mod boot;
 mod database;
 mod end;
 mod local;
+mod member;
 mod repair;
 mod recover;
 mod start;
 mod stray;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::Effect;
-use crate::environment::Databases;
+use crate::environment::{Book, Databases};
 use crate::id::{Epoch, Generation, Run, Seq};
 use crate::launch::{Address, Inputs, Launch, Places};
 use crate::name::{AppId, RuntimeName};
 use crate::observation::Fact;
-use crate::order::{InstanceReport, Report, RunGoal};
+use crate::order::{InstanceReport, Report, RunGoal, Select};
 use crate::phase::Phase;
 use crate::port_book::PortBook;
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::{Adapter, Check, Recipe};
 use crate::record::{LedgerGoal, LedgerRow};
 use crate::restart::RestartHistory;
+use crate::shared::{Listed, RunningHost};
 use crate::time::{Mono, Now, Wall};
 
 /// What a step of an instance may use of its surroundings.
 pub(crate) struct Context<'a> {
     pub(crate) now: Now,
-    pub(crate) recipes: &'a BTreeMap<RuntimeName, Arc<Recipe>>,
+    pub(crate) book: &'a Book,
+    /// Hosts that run.
+    pub(crate) hosts: &'a BTreeMap<RuntimeName, RunningHost>,
     pub(crate) places: &'a Places,
     /// What runs apps whose recipe does not say.
     pub(crate) adapter: Adapter,
@@ -60,7 +64,7 @@ impl Context<'_> {
     /// The recipe that a goal to run is for.
     fn recipe_of(&self, goal: &LedgerGoal) -> Option<Arc<Recipe>> {
         match goal {
-            LedgerGoal::Run(goal) => self.recipes.get(&goal.spec.runtime).cloned(),
+            LedgerGoal::Run(goal) => self.book.recipe(&goal.spec, goal.spec.hosting).cloned(),
             LedgerGoal::Stop | LedgerGoal::Remove { .. } => None,
         }
     }
@@ -131,8 +135,10 @@ pub struct Instance {
     awaits_database: bool,
     /// In a sentence, that its database server is silent.
     silence: Option<String>,
-    /// Lives whose leftovers must be gone before the next spawn.
-    sweeping: BTreeSet<Run>,
+    /// Lives whose leftovers must be gone before the next spawn, each with who ends it.
+    sweeping: BTreeMap<Run, Adapter>,
+    /// It cannot go on before its host runs.
+    awaits_host: bool,
     /// How far the cleaning up after a removal is.
     cleaning: Cleaning,
     changed: bool,
@@ -150,6 +156,7 @@ impl Instance {
             run: Run::default(),
             run_generation: Generation(0),
             adapter: Adapter::Process,
+            made_in: None,
             hooks_done: 0,
             hook_begun: false,
             in_turn: false,
@@ -189,7 +196,8 @@ impl Instance {
             prepared: None,
             awaits_database: false,
             silence: None,
-            sweeping: BTreeSet::new(),
+            sweeping: BTreeMap::new(),
+            awaits_host: false,
             cleaning: Cleaning::NotBegun,
             changed: false,
         }
@@ -297,6 +305,7 @@ impl Instance {
             Phase::Stopped | Phase::Failed | Phase::Backoff => {
                 self.enter(ctx, Phase::Stopping);
                 self.stop = Some(Stop { step: 0, killing: true, then: Then::Rest });
+                self.sweep_again(ctx);
             }
             Phase::Stopping => self.stop_then(Then::Rest),
             Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
@@ -307,16 +316,22 @@ impl Instance {
 
     /// Takes note of a fact. Facts of another life than the present one are ignored.
     pub(crate) fn observe(&mut self, ctx: &mut Context<'_>, run: Run, fact: Fact) {
-        if fact == Fact::TreeGone && self.sweeping.remove(&run) {
+        if fact == Fact::TreeGone && self.sweeping.remove(&run).is_some() {
             if self.sweeping.is_empty() {
                 self.swept(ctx);
             }
             return;
         }
         if run != self.row.run {
+            if fact == Fact::Listed(Listed::Running) {
+                self.stop_in_host(ctx, run);
+            }
             return;
         }
         match fact {
+            Fact::Listed(_) if self.row.adapter != Adapter::Shared => {}
+            Fact::Listed(listed) => self.listed(ctx, listed),
+            Fact::NotStopped(why) => self.not_stopped(ctx, why),
             Fact::Spawned { identity, notes } => self.spawned(ctx, identity, notes),
             Fact::SpawnFailed(failure) => self.spawn_failed(ctx, failure),
             Fact::Exited { outcome, cause, last_log, leftovers } => {
@@ -372,7 +387,8 @@ impl Instance {
         let lives = matches!(row.phase, Phase::Starting | Phase::Running | Phase::Stopping);
         let launched = self.launch.as_ref().and_then(|launch| launch.address.clone());
         // An adopted app whose recipe is gone is still reached by the port it was given.
-        let address = launched.or(row.port.map(Address::Port)).filter(|_| lives);
+        let own_port = row.port.map(Address::Port).filter(|_| row.adapter != Adapter::Shared);
+        let address = launched.or(own_port).filter(|_| lives);
         Report::Instance(Box::new(InstanceReport {
             app: row.app.clone(),
             intent_seq: row.intent_seq,
@@ -386,7 +402,7 @@ impl Instance {
             adapter: row.adapter,
             address,
             strip_prefix: self.recipe.as_ref().is_none_or(|recipe| recipe.strip_prefix),
-            select: None,
+            select: launched_select(self.launch.as_deref(), self.recipe.as_deref()),
             restarts: row.restarts,
             next_attempt: self.next_attempt,
             version: self.version.clone(),
@@ -399,7 +415,7 @@ impl Instance {
     }
 }
 
-fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Recipe, places: &'a Places) -> Inputs<'a> {
+pub(crate) fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Recipe, places: &'a Places) -> Inputs<'a> {
     Inputs {
         recipe,
         spec: &goal.spec,
@@ -411,7 +427,14 @@ fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Recipe, places:
         port: row.port,
         places,
         adapter: row.adapter,
+        host: None,
     }
+}
+
+/// How the gateway names it to its host.
+fn launched_select(launch: Option<&Launch>, recipe: Option<&Recipe>) -> Option<Select> {
+    launch.filter(|launch| launch.member.is_some())?;
+    recipe?.shared.as_ref()?.select.clone()
 }
 
 fn failed_if_persists(recipe: &Recipe) -> Option<Duration> {

@@ -9,6 +9,7 @@ use crate::phase::Phase;
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::Adapter;
 use crate::record::LedgerGoal;
+use crate::shared::is_host;
 
 use super::{Context, Instance, Stop, Then};
 
@@ -20,6 +21,9 @@ impl Instance {
         let was = self.row.phase;
         match alive {
             Some(identity) => {
+                // Nobody is sent into a process that was started again meanwhile before it is ready.
+                let other = was == Phase::Running && self.row.identity.as_ref() != Some(&identity);
+                let was = if other && is_host(&self.row.app) { Phase::Starting } else { was };
                 self.row.identity = Some(identity);
                 self.began = ctx.now.mono;
                 self.adopt(ctx, was);
@@ -92,6 +96,10 @@ impl Instance {
                 let delay = self.recipe.as_ref().map_or(Duration::ZERO, |recipe| recipe.restart.delay);
                 self.back_off(ctx, delay);
             }
+            Phase::Starting | Phase::Running if self.row.adapter == Adapter::Shared => {
+                let text = "its host process ended while the daemon was away";
+                self.ended_with_host(ctx, Reason::new(ReasonCode::HostEnded, text));
+            }
             Phase::Starting | Phase::Running => {
                 let reason =
                     Reason::new(ReasonCode::ExitUnknown, "ended while the daemon was away (exit status unknown)");
@@ -108,7 +116,7 @@ impl Instance {
 
     /// Something of another life of this app was found: it goes before a next one begins.
     pub(crate) fn sweep(&mut self, ctx: &mut Context<'_>, run: Run, adapter: Adapter) {
-        self.sweeping.insert(run);
+        self.sweeping.insert(run, adapter);
         ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run, adapter });
     }
 

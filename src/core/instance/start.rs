@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::effect::{Effect, VersionQuestion, Watch};
-use crate::launch::{Launch, Question};
+use crate::launch::{Inputs, Launch, Question};
 use crate::limits;
 use crate::observation::{Answer, HookFailure, Identity, SpawnFailure, SpawnFailureKind};
 use crate::phase::Phase;
@@ -13,6 +13,7 @@ use crate::reason::{Reason, ReasonCode};
 use crate::recipe::{Adapter, Check, Recipe, VersionProbe};
 use crate::record::LedgerGoal;
 use crate::restart::RestartWhen;
+use crate::spec::Hosting;
 
 use super::{Context, Instance, Then, failed_if_persists, inputs};
 
@@ -36,9 +37,16 @@ impl Instance {
     pub(super) fn spawn(&mut self, ctx: &mut Context<'_>) {
         if !self.sweeping.is_empty() {
             self.enter(ctx, Phase::Backoff);
+            self.sweep_again(ctx);
             return;
         }
         let adapter = self.recipe_adapter(ctx);
+        if adapter == Adapter::Shared
+            && ctx.recipe_of(&self.row.goal).is_some()
+            && self.host_runtime().is_none_or(|runtime| !ctx.hosts.contains_key(runtime))
+        {
+            return self.wait_for_host(ctx);
+        }
         let launch = match self.make_launch(ctx, adapter) {
             Ok(launch) => launch,
             Err(reason) => return self.fail(ctx, reason),
@@ -51,6 +59,10 @@ impl Instance {
         self.failing_since = None;
         self.alive_failures = 0;
         self.notes.clear();
+        if adapter == Adapter::Shared {
+            // Remembered before it is asked for, so that whatever was made is also taken away.
+            self.row.made_in = self.host_runtime().cloned();
+        }
         if self.prepare_database(ctx) {
             return;
         }
@@ -65,7 +77,10 @@ impl Instance {
 
     /// Who is to run the next life.
     fn recipe_adapter(&self, ctx: &Context<'_>) -> Adapter {
-        ctx.recipe_of(&self.row.goal).map_or(self.row.adapter, |recipe| recipe.adapter_on(ctx.adapter))
+        match &self.row.goal {
+            LedgerGoal::Run(goal) if goal.spec.hosting == Hosting::Shared => Adapter::Shared,
+            goal => ctx.recipe_of(goal).map_or(self.row.adapter, |recipe| recipe.adapter_on(ctx.adapter)),
+        }
     }
 
     pub(super) fn make_launch(&mut self, ctx: &mut Context<'_>, adapter: Adapter) -> Result<Arc<Launch>, Reason> {
@@ -74,8 +89,13 @@ impl Instance {
             return Err(Reason::new(ReasonCode::SpawnFailed, "there is nothing to start"));
         };
         let runtime = &goal.spec.runtime;
-        let recipe = ctx.recipe_of(&self.row.goal).ok_or_else(|| {
-            Reason::new(ReasonCode::BadRecipe, format!("runtime {runtime} has no usable recipe on this host"))
+        let hosting = if adapter == Adapter::Shared { Hosting::Shared } else { Hosting::Dedicated };
+        let recipe = ctx.book.recipe(&goal.spec, hosting).cloned().ok_or_else(|| {
+            let lacks = match ctx.book.recipe(&goal.spec, Hosting::Dedicated) {
+                Some(_) => "no [shared] in its recipe",
+                None => "no usable recipe",
+            };
+            Reason::new(ReasonCode::BadRecipe, format!("runtime {runtime} has {lacks} on this host"))
         })?;
         if recipe.listen.needs_port() {
             self.row.port = ctx.ports.reserve(&self.row.app, self.row.port);
@@ -83,7 +103,9 @@ impl Instance {
                 return Err(Reason::new(ReasonCode::PortInUse, "every port of environment.port_range is taken"));
             }
         }
-        let launch = Arc::new(inputs(&self.row, goal, &recipe, ctx.places).launch()?);
+        let host = ctx.hosts.get(runtime).filter(|_| adapter == Adapter::Shared);
+        let inputs = Inputs { host, ..inputs(&self.row, goal, &recipe, ctx.places) };
+        let launch = Arc::new(inputs.launch()?);
         self.recipe = Some(recipe);
         self.launch = Some(launch.clone());
         Ok(launch)
@@ -131,6 +153,9 @@ impl Instance {
             Phase::Spawning => {
                 self.row.identity = Some(identity);
                 self.notes = notes;
+                if self.row.adapter == Adapter::Shared {
+                    self.note_limits();
+                }
                 self.began = ctx.now.mono;
                 self.wait_for_ready(ctx, false);
             }
@@ -186,6 +211,9 @@ impl Instance {
                     self.port_attempts += 1;
                     self.row.port = ctx.ports.reserve_after(&self.row.app, self.row.port);
                     self.spawn(ctx);
+                }
+                SpawnFailureKind::Transient if failure.reason.code == ReasonCode::HostEnded => {
+                    self.ended_with_host(ctx, failure.reason);
                 }
                 SpawnFailureKind::Transient if self.awaits_systemd(&failure.reason) => {
                     self.row.in_turn = false;

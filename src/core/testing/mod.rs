@@ -8,4 +8,5 @@ pub mod fleet_sim;
 pub mod random;
 pub mod sim;
 mod units;
+mod members;
 pub mod world;

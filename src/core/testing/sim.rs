@@ -21,11 +21,12 @@ use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::order::{Order, Report};
 use crate::phase::Phase;
 use crate::recipe::{Adapter, Check, Hook, Listen, Ready, Recipe, StopSteps};
-use crate::record::{AppLife, Change};
+use crate::record::{AppLife, Change, LedgerRow};
 use crate::restart::RestartPolicy;
 use crate::secret::SecretText;
+use crate::shared::{Call, Expect, Listing, Method, SecretSource, Shared, host_of, is_host};
 use crate::signal::Signal;
-use crate::spec::{AppSpec, Limits, StartMode};
+use crate::spec::{AppSpec, Hosting, Limits, StartMode};
 use crate::template::Template;
 use crate::testing::database::{self, DatabaseServer};
 use crate::testing::disk::Disk;
@@ -75,6 +76,8 @@ pub struct Seen {
     pub done: usize,
     /// Apps that run at the end.
     pub running: usize,
+    /// Those of them that run in a host.
+    pub hosted: usize,
 }
 
 fn environment_name() -> EnvironmentName {
@@ -116,7 +119,61 @@ pub(super) fn recipe(random: &mut Random) -> Recipe {
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
+        shared: Some(Arc::new(shared())),
     }
+}
+
+/// How simulated apps share a process.
+fn shared() -> Shared {
+    let call = Call {
+        method: Method::Post,
+        path: Template::default(),
+        headers: BTreeMap::new(),
+        body: None,
+        expect: Expect::default(),
+        timeout: Duration::from_secs(1),
+    };
+    let list = Listing {
+        call: call.clone(),
+        items: String::new(),
+        name: String::new(),
+        status: String::new(),
+        message: None,
+        running: Vec::new(),
+        stopped: Vec::new(),
+        failed: Vec::new(),
+        busy: Vec::new(),
+        interval: Duration::from_secs(5),
+    };
+    Shared {
+        host: host_of(&runtime_name()).expect("a short name"),
+        env: BTreeMap::new(),
+        database: None,
+        limits: Limits::default(),
+        select: None,
+        login: None,
+        setup: Vec::new(),
+        list,
+        create: None,
+        update: None,
+        start: call.clone(),
+        stop: call,
+        stop_timeout: Duration::from_secs(1),
+        remove: None,
+        upgrade: None,
+        ready: Ready {
+            check: Check::Tcp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(5),
+            max_timeout: Duration::from_secs(5),
+        },
+        alive: None,
+        version: None,
+    }
+}
+
+pub(super) fn secrets() -> SecretSource {
+    SecretSource(Arc::new(|name| SecretText::new(name)))
 }
 
 impl Sim {
@@ -217,6 +274,9 @@ impl Sim {
         let mut spec = AppSpec::minimal(name.clone(), runtime_name(), environment_name());
         spec.start_mode = StartMode::ALL[self.random.below(3) as usize];
         spec.database = database::asked(&name);
+        // Most apps stay what they are; now and then one moves in with the others, or out.
+        let shared = ["d", "e", "f"].contains(&name.as_str()) != self.random.chance(10);
+        spec.hosting = if shared { Hosting::Shared } else { Hosting::Dedicated };
         spec.labels.insert("n".into(), self.random.below(3).to_string());
         let action = match self.random.below(12) {
             0..=2 => Action::Create {
@@ -344,6 +404,7 @@ impl Sim {
             capacity: None,
             autonomous: false,
             start_without_entry_after: None,
+            secrets: secrets(),
         };
         let recipes = BTreeMap::from([(runtime_name(), self.recipe.clone())]);
         let mut environment =
@@ -441,6 +502,8 @@ impl Sim {
                 return self.crash_daemon();
             }
             match effect {
+                // A host that is made anew counts its lives from the first again.
+                Effect::Forget(app) if is_host(&app) => self.world.forget_hooks_of(&app),
                 Effect::Report(report) => {
                     let Some(daemon) = &mut self.daemon else { return };
                     daemon.reports.push_back(report);
@@ -456,11 +519,20 @@ impl Sim {
     /// A process that runs as wanted is never signalled.
     fn check_kill(&mut self, effect: &Effect) {
         let (Effect::Signal { app, run, .. } | Effect::KillTree { app, run, .. }) = effect else { return };
-        let lives = self.world.processes.values().any(|process| process.app == *app && process.run == *run);
+        let lives = self.world.processes.values().any(|process| process.app == *app && process.run == *run)
+            || self.world.members.get(app).is_some_and(|member| member.run == *run);
         let row = self.disk.instances.get(app);
         let runs_as_wanted = row.is_some_and(|row| row.phase == Phase::Running && row.run == *run);
         if lives && runs_as_wanted {
             self.world.violations.push(format!("{app} {run} runs as it should and is killed"));
+        }
+        if is_host(app) && lives {
+            let identity = row.and_then(|row| row.identity.clone());
+            let runs = |row: &&LedgerRow| row.phase == Phase::Running && row.adapter == Adapter::Shared;
+            let mut members = self.disk.instances.values().filter(runs);
+            if let Some(member) = members.find(|member| member.identity == identity && identity.is_some()) {
+                self.world.violations.push(format!("{app} is killed while {} runs in it", member.app));
+            }
         }
     }
 
@@ -516,7 +588,8 @@ impl Sim {
             seen.done += usize::from(row.view.status == crate::view::OperationStatus::Done);
         }
         for (name, row) in &self.disk.apps {
-            let alive = self.world.processes.values().filter(|process| process.app == *name).count();
+            let alive = self.world.processes.values().filter(|process| process.app == *name).count()
+                + usize::from(self.world.members.contains_key(name));
             let phase = self.disk.instances.get(name).map(|row| row.phase);
             let wants = row.intent().wants_running() && row.life == AppLife::Kept;
             let right = match (wants, phase) {
@@ -539,6 +612,12 @@ impl Sim {
                 return Err(format!("{name}: command {seq} wants run={run}, the intent is {:?}", row.intent()));
             }
         }
+        let hosts = self.world.processes.values().filter(|process| is_host(&process.app)).count();
+        let hosted = self.world.members.len();
+        if hosts != usize::from(hosted > 0) {
+            return Err(format!("{hosts} hosts run for {hosted} apps"));
+        }
+        seen.hosted = hosted;
         Ok(seen)
     }
 }

@@ -13,6 +13,7 @@ use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, Spawn
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::Adapter;
 use crate::testing::database::DatabaseServer;
+use crate::testing::members::{Known, Member};
 use crate::testing::random::Random;
 use crate::testing::units::Unit;
 use crate::time::Mono;
@@ -51,6 +52,12 @@ pub struct World {
     pub processes: BTreeMap<u32, Process>,
     /// Units by app.
     pub(super) units: BTreeMap<AppId, Unit>,
+    /// Apps that run in host processes.
+    pub members: BTreeMap<AppId, Member>,
+    /// Hosts that the adapter was told of.
+    pub(super) attached: BTreeMap<AppId, Identity>,
+    /// Members that the adapter was told of.
+    pub(super) known: BTreeMap<AppId, Known>,
     /// Lives that nobody looks after.
     strays: std::collections::BTreeSet<(AppId, Run)>,
     /// Children that outlived their main process.
@@ -78,6 +85,9 @@ impl World {
             boot: 1,
             processes: BTreeMap::new(),
             units: BTreeMap::new(),
+            members: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            known: BTreeMap::new(),
             strays: std::collections::BTreeSet::new(),
             orphans: Vec::new(),
             next_pid: 100,
@@ -99,6 +109,9 @@ impl World {
     pub fn act(&mut self, now: Mono, effect: &Effect) {
         if let Some((app, run, fact)) = self.database.as_mut().and_then(|server| server.act(effect)) {
             return self.tell(now, 20, app, run, fact);
+        }
+        if self.act_in_host(now, effect) {
+            return;
         }
         match effect {
             Effect::Spawn(launch) => self.spawn(now, launch),
@@ -158,12 +171,18 @@ impl World {
 
     /// Whether a life's process is there and ready.
     pub fn is_ready(&self, now: Mono, app: &AppId, run: Run) -> bool {
+        if let Some(member) = self.members.get(app) {
+            return member.run == run;
+        }
         let mut of_life = self.processes.values().filter(|process| process.app == *app && process.run == run);
         of_life.any(|process| process.ready_at.is_some_and(|at| at < now))
     }
 
     fn spawn(&mut self, now: Mono, launch: &Arc<Launch>) {
         let (app, run) = (launch.app.clone(), launch.run);
+        if self.members.contains_key(&app) {
+            self.violations.push(format!("{app} was started as {run} while it runs in a host"));
+        }
         if let Some(other) = self.processes.values().find(|process| process.app == app) {
             self.violations.push(format!("{app} was started as {run} while {} still lives", other.run));
         }
@@ -235,6 +254,7 @@ impl World {
     /// Ends a process, by itself or by force.
     pub fn end(&mut self, now: Mono, pid: u32, outcome: ExitOutcome) {
         let Some(process) = self.processes.remove(&pid) else { return };
+        self.end_members(pid);
         if process.of_unit {
             return self.unit_ended(now, &process.app, outcome);
         }
@@ -258,11 +278,14 @@ impl World {
             self.end(now, pid, outcome);
         }
         self.restart_units(now);
+        self.pass_in_hosts(now);
     }
 
     /// The daemon died: nobody hears what is on its way.
     pub fn silence(&mut self) {
         self.database.iter_mut().for_each(DatabaseServer::forget_watch);
+        self.attached.clear();
+        self.known.clear();
         for (_, observation) in std::mem::take(&mut self.facts) {
             self.sweep(&observation);
         }
@@ -273,6 +296,9 @@ impl World {
         self.database.iter_mut().for_each(DatabaseServer::forget_watch);
         self.boot += 1;
         self.processes.clear();
+        self.members.clear();
+        self.attached.clear();
+        self.known.clear();
         self.units.clear();
         self.orphans.clear();
         self.facts.clear();
@@ -328,7 +354,7 @@ impl World {
     /// When something happens next.
     pub fn next_event(&self) -> Option<Mono> {
         let deaths = self.processes.values().filter_map(|process| process.dies_at).filter(|_| !self.calm);
-        self.facts.iter().map(|(at, _)| *at).chain(deaths).chain(self.next_restart()).min()
+        self.facts.iter().map(|(at, _)| *at).chain(deaths).chain(self.next_restart()).chain(self.next_in_hosts()).min()
     }
 
     pub(super) fn tell(&mut self, now: Mono, after_ms: u64, app: AppId, run: Run, fact: Fact) {

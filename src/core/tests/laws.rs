@@ -20,6 +20,7 @@ use nbs_core::recipe::{Adapter, Check, Listen, Ready, Recipe, StopSteps};
 use nbs_core::record::{Change, Recovered};
 use nbs_core::restart::RestartPolicy;
 use nbs_core::secret::SecretText;
+use nbs_core::shared::SecretSource;
 use nbs_core::spec::{AppSpec, Limits, StartMode};
 use nbs_core::template::Template;
 use nbs_core::time::{Mono, Now, Wall};
@@ -79,7 +80,12 @@ fn recipe() -> Recipe {
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
+        shared: None,
     }
+}
+
+fn secrets() -> SecretSource {
+    SecretSource(Arc::new(|name| SecretText::new(name)))
 }
 
 fn environment() -> Environment {
@@ -102,6 +108,7 @@ fn environment() -> Environment {
         capacity: None,
         autonomous: false,
         start_without_entry_after: None,
+        secrets: secrets(),
     };
     Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe()))]), Vec::new(), None)
 }

@@ -50,6 +50,7 @@ fn registration(name: &str, host: &str, databases: &[(&str, &str)]) -> Registrat
             secrets_needed: Vec::new(),
             needs_database,
             turn_timeout: Duration::from_secs(60),
+            shared: None,
         };
         (name, summary)
     };

@@ -23,10 +23,12 @@ fn promises_hold_when_daemon_host_and_apps_crash_at_any_step() {
         accepted: sum.accepted + one.accepted,
         done: sum.done + one.done,
         running: sum.running + one.running,
+        hosted: sum.hosted + one.hosted,
     });
     // A simulation in which nothing happens proves nothing.
     assert!(total.accepted > 20 * count as usize, "{total:?}");
     assert!(total.done * 4 > total.accepted, "{total:?}");
     assert!(total.running > count as usize / 2, "{total:?}");
+    assert!(total.hosted * 4 > total.running, "{total:?}");
     println!("{count} seeds: {total:?}");
 }

@@ -23,6 +23,7 @@ use nbs_core::recipe::{Adapter, Check, Listen, Ready, Recipe, StopSteps};
 use nbs_core::record::LedgerRow;
 use nbs_core::restart::RestartPolicy;
 use nbs_core::secret::SecretText;
+use nbs_core::shared::SecretSource;
 use nbs_core::spec::{AppSpec, Limits, StartMode};
 use nbs_core::template::Template;
 use nbs_core::time::{Mono, Now, Wall};
@@ -74,7 +75,12 @@ fn recipe() -> Recipe {
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
+        shared: None,
     }
+}
+
+fn secrets() -> SecretSource {
+    SecretSource(Arc::new(|name| SecretText::new(name)))
 }
 
 fn settings() -> Settings {
@@ -97,6 +103,7 @@ fn settings() -> Settings {
         capacity: None,
         autonomous: true,
         start_without_entry_after: None,
+        secrets: secrets(),
     }
 }
 

@@ -34,6 +34,7 @@ pub(in crate::systemd) fn launch() -> Launch {
         state_dir: PathBuf::from("/var/lib/nbsupervisor/apps/crm"),
         run_dir: PathBuf::from("/run/nbsupervisor-apps/crm"),
         run: Run::default(),
+        member: None,
         unit: Some(Box::new(UnitPlan {
             environment: EnvironmentName::parse("local").unwrap(),
             generation: Generation::default(),

@@ -25,6 +25,9 @@ pub struct Runtime {
     pub description: String,
     /// `process` or `systemd`.
     pub adapter: Word,
+    /// Ways of hosting that it knows: `dedicated`, and `shared` where its recipe tells how.
+    #[serde(default)]
+    pub hosting: Vec<Word>,
     /// `none`, `port`, `unix` or `fd`.
     pub listen: Word,
     /// Whether the gateway takes `/apps/<app>` off the path.
@@ -87,6 +90,7 @@ impl From<&RuntimeSummary> for Runtime {
             name: summary.name.to_string(),
             description: summary.description.clone(),
             adapter: summary.adapter.as_str().into(),
+            hosting: summary.hosting().map(|hosting| hosting.as_str().into()).collect(),
             listen: summary.listen.as_str().into(),
             strip_prefix: summary.strip_prefix,
             max_limits: (&summary.max_limits).into(),

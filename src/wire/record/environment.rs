@@ -6,7 +6,7 @@ use std::time::Duration;
 use nbs_core::database::Endpoint;
 use nbs_core::id::{EntryId, Epoch, Reign};
 use nbs_core::name::{EnvironmentName, RuntimeName, ServerName};
-use nbs_core::order::{Capacity, Registration, RuntimeSummary};
+use nbs_core::order::{Capacity, Registration, RuntimeSummary, SharedSummary};
 use nbs_core::paths::{AppPath, Paths};
 use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::recipe::{Adapter, Listen};
@@ -93,6 +93,22 @@ pub(crate) struct RuntimeShape {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     needs_database: bool,
     turn_timeout_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared: Option<SharedShape>,
+}
+
+/// How a recipe hosts several apps in one process, as the entry must know it.
+#[derive(Serialize, Deserialize)]
+struct SharedShape {
+    turn_timeout_us: u64,
+    #[serde(default)]
+    secrets_needed: Vec<String>,
+    #[serde(default)]
+    needs_database: bool,
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The paths that a recipe adds.
@@ -145,7 +161,12 @@ impl RuntimeShape {
             app_id_pattern: summary.app_id_pattern.clone(),
             secrets_needed: summary.secrets_needed.clone(),
             needs_database: summary.needs_database,
-            turn_timeout_us: u64::try_from(summary.turn_timeout.as_micros()).unwrap_or(u64::MAX),
+            turn_timeout_us: micros(summary.turn_timeout),
+            shared: summary.shared.as_ref().map(|shared| SharedShape {
+                turn_timeout_us: micros(shared.turn_timeout),
+                secrets_needed: shared.secrets_needed.clone(),
+                needs_database: shared.needs_database,
+            }),
         }
     }
 
@@ -169,6 +190,11 @@ impl RuntimeShape {
             secrets_needed: self.secrets_needed,
             needs_database: self.needs_database,
             turn_timeout: Duration::from_micros(self.turn_timeout_us),
+            shared: self.shared.map(|shared| SharedSummary {
+                turn_timeout: Duration::from_micros(shared.turn_timeout_us),
+                secrets_needed: shared.secrets_needed,
+                needs_database: shared.needs_database,
+            }),
         })
     }
 

@@ -4,7 +4,7 @@
 
 use nbs_core::database::Made;
 use nbs_core::id::{Epoch, Generation, Run, Seq};
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, RuntimeName};
 use nbs_core::observation::Identity;
 use nbs_core::phase::Phase;
 use nbs_core::recipe::Adapter;
@@ -31,6 +31,8 @@ struct InstanceShape {
     /// Rows from before there was a choice have none.
     #[serde(default = "process")]
     adapter: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_in: Option<String>,
     hooks_done: u32,
     hook_begun: bool,
     #[serde(default)]
@@ -113,6 +115,7 @@ pub fn write_instance(row: &LedgerRow, cipher: &dyn Cipher) -> Result<String, Ro
         run: row.run.to_string(),
         run_generation: row.run_generation.0,
         adapter: row.adapter.as_str().into(),
+        made_in: row.made_in.as_ref().map(ToString::to_string),
         hooks_done: row.hooks_done,
         hook_begun: row.hook_begun,
         in_turn: row.in_turn,
@@ -160,6 +163,7 @@ pub fn read_instance(text: &str, cipher: &dyn Cipher) -> Result<LedgerRow, RowEr
         run: word("run", &shape.run, Run::parse(&shape.run))?,
         run_generation: Generation(shape.run_generation),
         adapter: word("adapter", &shape.adapter, Adapter::parse(&shape.adapter))?,
+        made_in: shape.made_in.map(|text| name(RuntimeName::parse(&text))).transpose()?,
         hooks_done: shape.hooks_done,
         hook_begun: shape.hook_begun,
         in_turn: shape.in_turn,

@@ -194,6 +194,7 @@ fn written() -> Vec<(&'static str, String)> {
         secrets_needed: vec!["KEY".into()],
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
+        shared: None,
     };
     let registration = Registration {
         environment: name("env_a"),

@@ -96,7 +96,10 @@ pub(super) fn runtimes<'a>(all: impl ExactSizeIterator<Item = &'a RuntimeSummary
         some("app_id_pattern", summary.app_id_pattern.as_deref(), TEXT_MAX)?;
         paths(&summary.paths)?;
         entries("secrets_needed", summary.secrets_needed.len(), SPEC_ENTRIES_MAX)?;
-        summary.secrets_needed.iter().try_for_each(|name| text("secrets_needed", name, SHORT_MAX))?;
+        let of_shared = summary.shared.iter().flat_map(|shared| &shared.secrets_needed);
+        entries("shared.secrets_needed", of_shared.clone().count(), SPEC_ENTRIES_MAX)?;
+        let mut names = summary.secrets_needed.iter().chain(of_shared);
+        names.try_for_each(|name| text("secrets_needed", name, SHORT_MAX))?;
     }
     Ok(())
 }

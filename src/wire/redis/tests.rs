@@ -70,6 +70,7 @@ fn registration() -> Registration {
         secrets_needed: vec!["KEY".into()],
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
+        shared: None,
     };
     Registration {
         environment: environment("env_a"),

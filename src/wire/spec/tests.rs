@@ -114,7 +114,6 @@ fn faults_name_field_value_and_remedy() {
         (with("limits", json!({ "tasks_max": "9" })), "limits.tasks_max", "\"9\"", "without quotes"),
         (with("limits", json!({ "tasks_max": -1 })), "limits.tasks_max", "-1", "whole number"),
         (with("limits", json!("1G")), "limits", "\"1G\"", "object"),
-        (with("hosting", json!("shared")), "hosting", "not available yet", "dedicated"),
         (with("hosting", json!("cloud")), "hosting", "\"cloud\"", "dedicated"),
         (with("idle_stop", json!("30m")), "idle_stop", "not available yet", "leave"),
         (with("auto_upgrade", json!(true)), "auto_upgrade", "not available yet", "false"),

@@ -17,7 +17,7 @@ use crate::testing::disk::Disk;
 use crate::testing::fleet_sim::bus::{Bus, Message};
 use crate::testing::fleet_sim::entry::brief;
 use crate::testing::random::Random;
-use crate::testing::sim::runtime_name;
+use crate::testing::sim::{runtime_name, secrets};
 use crate::testing::world::World;
 use crate::time::{Mono, Now};
 
@@ -105,6 +105,7 @@ impl Host {
             capacity: None,
             autonomous: true,
             start_without_entry_after: None,
+            secrets: secrets(),
         };
         let recipes = BTreeMap::from([(runtime_name(), recipe.clone())]);
         let mut environment = Environment::new(settings, recipes, recovered.instances, recovered.follows);

@@ -3,16 +3,16 @@
 use std::io;
 
 /// Characters of an app's progress or of what was seen of its answer.
-pub(super) const SEEN_MAX: usize = 200;
+pub const SEEN_MAX: usize = 200;
 
 /// Drops control characters and surrounding white space, and cuts after `max` characters.
-pub(super) fn tame(text: &str, max: usize) -> String {
+pub fn tame(text: &str, max: usize) -> String {
     let plain: String = text.trim().chars().filter(|c| !c.is_control()).take(max).collect();
     plain.trim_end().to_string()
 }
 
 /// An error of the system without its number.
-pub(super) fn of_io(error: &io::Error) -> String {
+pub fn of_io(error: &io::Error) -> String {
     let text = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_string(),
         io::ErrorKind::ConnectionReset => "connection reset".to_string(),

@@ -4,15 +4,22 @@
 
 use serde_json::Value;
 
-/// The text at a path. Numbers and truth values are written as JSON writes them; what is not there, null, a list or an
-/// object has no text.
-pub(super) fn text_at(root: &Value, path: &str) -> Option<String> {
-    let found = path.split('.').try_fold(root, |value, key| match value {
+/// What stands at a path; the empty path is the whole.
+pub fn at<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
+    if path.is_empty() {
+        return Some(root);
+    }
+    path.split('.').try_fold(root, |value, key| match value {
         Value::Object(map) => map.get(key),
         Value::Array(list) => list.get(key.parse::<usize>().ok()?),
         _ => None,
-    })?;
-    match found {
+    })
+}
+
+/// The text at a path. Numbers and truth values are written as JSON writes them; what is not there, null, a list or an
+/// object has no text.
+pub fn text_at(root: &Value, path: &str) -> Option<String> {
+    match at(root, path)? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
