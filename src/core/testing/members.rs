@@ -1,5 +1,6 @@
 //! Simulated members of host processes: they live in a process, end with it, and may be woken or lost by it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::effect::Effect;
@@ -8,7 +9,11 @@ use crate::launch::Launch;
 use crate::name::AppId;
 use crate::observation::{Answer, Fact, Identity, SpawnFailure, SpawnFailureKind};
 use crate::reason::{Reason, ReasonCode};
-use crate::shared::Listed;
+use crate::recipe::{Check, Ready};
+use crate::shared::{Call, Expect, Listed, Listing, Method, Shared, host_of};
+use crate::spec::Limits;
+use crate::template::Template;
+use crate::testing::sim::runtime_name;
 use crate::testing::world::World;
 use crate::time::Mono;
 
@@ -38,6 +43,55 @@ pub(super) struct Known {
     told_at: Mono,
     /// When its host wakes it though nobody asked, if ever.
     wakes_at: Option<Mono>,
+}
+
+/// How simulated apps share a process.
+pub(super) fn shared() -> Shared {
+    let call = Call {
+        method: Method::Post,
+        path: Template::default(),
+        headers: BTreeMap::new(),
+        body: None,
+        expect: Expect::default(),
+        timeout: Duration::from_secs(1),
+    };
+    let list = Listing {
+        call: call.clone(),
+        items: String::new(),
+        name: String::new(),
+        status: String::new(),
+        message: None,
+        running: Vec::new(),
+        stopped: Vec::new(),
+        failed: Vec::new(),
+        busy: Vec::new(),
+        interval: Duration::from_secs(5),
+    };
+    Shared {
+        host: host_of(&runtime_name()).expect("a short name"),
+        env: BTreeMap::new(),
+        database: None,
+        limits: Limits::default(),
+        select: None,
+        login: None,
+        setup: Vec::new(),
+        list,
+        create: None,
+        update: None,
+        start: call.clone(),
+        stop: call,
+        stop_timeout: Duration::from_secs(1),
+        remove: None,
+        upgrade: None,
+        ready: Ready {
+            check: Check::Tcp,
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(5),
+            max_timeout: Duration::from_secs(5),
+        },
+        alive: None,
+        version: None,
+    }
 }
 
 impl World {

@@ -24,12 +24,13 @@ use crate::recipe::{Adapter, Check, Hook, Listen, Ready, Recipe, StopSteps};
 use crate::record::{AppLife, Change, LedgerRow};
 use crate::restart::RestartPolicy;
 use crate::secret::SecretText;
-use crate::shared::{Call, Expect, Listing, Method, SecretSource, Shared, host_of, is_host};
+use crate::shared::{SecretSource, is_host};
 use crate::signal::Signal;
 use crate::spec::{AppSpec, Hosting, Limits, StartMode};
 use crate::template::Template;
 use crate::testing::database::{self, DatabaseServer};
 use crate::testing::disk::Disk;
+use crate::testing::members;
 use crate::testing::random::Random;
 use crate::testing::world::World;
 use crate::time::{Mono, Now, Wall};
@@ -119,56 +120,7 @@ pub(super) fn recipe(random: &mut Random) -> Recipe {
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
-        shared: Some(Arc::new(shared())),
-    }
-}
-
-/// How simulated apps share a process.
-fn shared() -> Shared {
-    let call = Call {
-        method: Method::Post,
-        path: Template::default(),
-        headers: BTreeMap::new(),
-        body: None,
-        expect: Expect::default(),
-        timeout: Duration::from_secs(1),
-    };
-    let list = Listing {
-        call: call.clone(),
-        items: String::new(),
-        name: String::new(),
-        status: String::new(),
-        message: None,
-        running: Vec::new(),
-        stopped: Vec::new(),
-        failed: Vec::new(),
-        busy: Vec::new(),
-        interval: Duration::from_secs(5),
-    };
-    Shared {
-        host: host_of(&runtime_name()).expect("a short name"),
-        env: BTreeMap::new(),
-        database: None,
-        limits: Limits::default(),
-        select: None,
-        login: None,
-        setup: Vec::new(),
-        list,
-        create: None,
-        update: None,
-        start: call.clone(),
-        stop: call,
-        stop_timeout: Duration::from_secs(1),
-        remove: None,
-        upgrade: None,
-        ready: Ready {
-            check: Check::Tcp,
-            interval: Duration::from_millis(50),
-            timeout: Duration::from_secs(5),
-            max_timeout: Duration::from_secs(5),
-        },
-        alive: None,
-        version: None,
+        shared: Some(Arc::new(members::shared())),
     }
 }
 
