@@ -225,6 +225,7 @@ pub(crate) mod tests {
                 secrets_needed: Vec::new(),
                 needs_database: false,
                 turn_timeout: std::time::Duration::from_secs(1),
+                upgrade_timeout: None,
             };
             place.runtimes.insert(name, summary);
             self.rules = Rules::of(self.environments.values());

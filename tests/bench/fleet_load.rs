@@ -83,6 +83,7 @@ fn registration(name: &EnvironmentName) -> Registration {
         secrets_needed: Vec::new(),
         needs_database: false,
         turn_timeout: Duration::from_secs(60),
+        upgrade_timeout: None,
     };
     Registration {
         environment: name.clone(),
@@ -134,6 +135,7 @@ fn carried_out(order: &Order, former: Option<&InstanceReport>, now: Wall) -> Rep
         notes: Vec::new(),
         local: None,
         removing: false,
+        upgrade: Default::default(),
     }))
 }
 

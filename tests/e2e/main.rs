@@ -18,3 +18,4 @@ mod peers;
 mod visitors;
 mod recipes_run;
 mod storage;
+mod upgrade;

@@ -345,6 +345,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         secrets_needed: Vec::new(),
         needs_database: false,
         turn_timeout: Duration::from_secs(30),
+        upgrade_timeout: None,
     };
     Registration {
         environment: name.clone(),
@@ -375,6 +376,7 @@ pub fn spec(name: &str) -> AppSpec {
         proxy: ProxySettings { choice: ProxyChoice::Required, hold_timeout: None },
         labels: BTreeMap::new(),
         placements: BTreeMap::new(),
+        auto_upgrade: false,
     }
 }
 
@@ -385,6 +387,8 @@ pub fn run(reign: &Reign, name: &str, seq: u64, turn: Option<u64>) -> Order {
         spec: spec(name).into(),
         jwt: SecretText::new("jwt-secret"),
         db_secret: SecretText::new(""),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn,
     };
     Order {
@@ -419,6 +423,7 @@ pub fn instance(name: &str, seq: u64, phase: Phase) -> InstanceReport {
         notes: Vec::new(),
         local: None,
         removing: false,
+        upgrade: Default::default(),
     }
 }
 

@@ -448,5 +448,6 @@ fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
         secrets_needed: recipe.secrets_needed(),
         needs_database: recipe.needs_database(),
         turn_timeout: recipe.turn_timeout(),
+        upgrade_timeout: recipe.upkeep.upgrade_timeout(),
     }
 }

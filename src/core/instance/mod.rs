@@ -10,6 +10,8 @@
 //!     │                     └──────────────────────────── Backoff ◀──────────┘
 //!     └───────────── Stopping ◀── order: stop, restart, remove; start deadline; not alive
 //! ```
+//! Between `Preparing` and `Spawning`, a start with an upgrade is `Upgrading` (`upgrade.rs`).
+//!
 //! Every life (`Run`) has one spawn; a fact about another life than the present one is ignored. What must survive is in
 //! `row`, remembered before it is acted upon. Deliberately absent: turns and slots across apps (`environment`), why an
 //! order was given (`fleet`).
@@ -22,6 +24,7 @@ mod repair;
 mod recover;
 mod start;
 mod stray;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,7 +41,7 @@ use crate::phase::Phase;
 use crate::port_book::PortBook;
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::{Adapter, Check, Recipe};
-use crate::record::{LedgerGoal, LedgerRow};
+use crate::record::{LedgerGoal, LedgerRow, UpgradeNote};
 use crate::restart::RestartHistory;
 use crate::time::{Mono, Now, Wall};
 
@@ -122,6 +125,8 @@ pub struct Instance {
     alive_failures: u32,
     version: Option<String>,
     notes: Vec<String>,
+    /// It was asked which version is on disk, and there is no answer yet.
+    asking: bool,
     next_attempt: Option<Wall>,
     /// Its end was told, and the adapter starts it again by itself: there is nothing to spawn.
     repairing: bool,
@@ -164,6 +169,7 @@ impl Instance {
             turn: 0,
             local: None,
             shelved: None,
+            upgrade: UpgradeNote::default(),
         })
     }
 
@@ -184,6 +190,7 @@ impl Instance {
             alive_failures: 0,
             version: None,
             notes: Vec::new(),
+            asking: false,
             next_attempt: None,
             repairing: false,
             prepared: None,
@@ -268,6 +275,8 @@ impl Instance {
             self.start_or_restart(ctx);
         } else if !wants_run {
             self.come_to_rest(ctx);
+        } else if self.awaits_entry() {
+            self.spawn(ctx);
         }
     }
 
@@ -277,6 +286,8 @@ impl Instance {
             Phase::Backoff if self.repairing => self.begin_stop(ctx, Then::Start),
             Phase::Stopped | Phase::Failed | Phase::Backoff => self.begin(ctx),
             Phase::Stopping => self.stop_then(Then::Start),
+            Phase::Upgrading if self.is_in_step() => {} // the new start follows once the step has ended
+            Phase::Upgrading => self.begin(ctx),
             Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
                 self.begin_stop(ctx, Then::Start);
             }
@@ -299,7 +310,7 @@ impl Instance {
                 self.stop = Some(Stop { step: 0, killing: true, then: Then::Rest });
             }
             Phase::Stopping => self.stop_then(Then::Rest),
-            Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
+            Phase::Preparing | Phase::Upgrading | Phase::Spawning | Phase::Starting | Phase::Running => {
                 self.begin_stop(ctx, Then::Rest);
             }
         }
@@ -344,7 +355,9 @@ impl Instance {
             Fact::DatabaseReady(made) => self.database_ready(ctx, made),
             Fact::DatabaseFailed(failure) => self.database_failed(ctx, failure),
             Fact::DatabaseDropped(result) => self.database_dropped(ctx, result),
-            Fact::HookEnded { index, result } => self.hook_ended(ctx, index, result),
+            Fact::HookEnded { hook, result } => self.hook_ended(ctx, hook, result),
+            Fact::Installed(answer) => self.installed(ctx, answer),
+            Fact::RestartAsked => self.restart_asked(ctx),
         }
     }
 
@@ -395,6 +408,7 @@ impl Instance {
             notes: self.notes.iter().cloned().chain(self.database_notes()).collect(),
             local: row.local.clone(),
             removing: matches!(row.goal, LedgerGoal::Remove { .. }),
+            upgrade: self.upgrade_report(),
         }))
     }
 }

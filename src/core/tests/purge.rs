@@ -50,6 +50,7 @@ fn registration(name: &str, host: &str, databases: &[(&str, &str)]) -> Registrat
             secrets_needed: Vec::new(),
             needs_database,
             turn_timeout: Duration::from_secs(60),
+            upgrade_timeout: None,
         };
         (name, summary)
     };
@@ -188,6 +189,7 @@ fn report(order: &Order, phase: Phase) -> Report {
         notes: Vec::new(),
         local: None,
         removing: matches!(order.goal, Goal::Remove { .. }),
+        upgrade: Default::default(),
     }))
 }
 

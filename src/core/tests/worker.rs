@@ -74,6 +74,7 @@ fn recipe() -> Recipe {
         app_id_pattern: None,
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
+        upkeep: Default::default(),
     }
 }
 
@@ -120,6 +121,8 @@ fn run(spec: AppSpec, intent: u64, start: u64, turn: Option<u64>) -> Order {
         spec: Arc::new(spec),
         jwt: SecretText::new(""),
         db_secret: SecretText::new(""),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn,
     };
     Order { app, reign: reign(1, "e1"), generation: Generation(1), intent_seq: Seq(intent), goal: Goal::Run(goal) }

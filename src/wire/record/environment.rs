@@ -93,6 +93,8 @@ pub(crate) struct RuntimeShape {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     needs_database: bool,
     turn_timeout_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upgrade_timeout_us: Option<u64>,
 }
 
 /// The paths that a recipe adds.
@@ -131,6 +133,7 @@ impl PathsShape {
 impl RuntimeShape {
     pub(crate) fn of(summary: &RuntimeSummary) -> Self {
         let limits = &summary.max_limits;
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Self {
             name: summary.name.to_string(),
             description: summary.description.clone(),
@@ -145,7 +148,8 @@ impl RuntimeShape {
             app_id_pattern: summary.app_id_pattern.clone(),
             secrets_needed: summary.secrets_needed.clone(),
             needs_database: summary.needs_database,
-            turn_timeout_us: u64::try_from(summary.turn_timeout.as_micros()).unwrap_or(u64::MAX),
+            turn_timeout_us: micros(summary.turn_timeout),
+            upgrade_timeout_us: summary.upgrade_timeout.map(micros),
         }
     }
 
@@ -169,6 +173,7 @@ impl RuntimeShape {
             secrets_needed: self.secrets_needed,
             needs_database: self.needs_database,
             turn_timeout: Duration::from_micros(self.turn_timeout_us),
+            upgrade_timeout: self.upgrade_timeout_us.map(Duration::from_micros),
         })
     }
 

@@ -52,6 +52,8 @@ fn run() -> RunGoal {
         spec: Arc::new(spec),
         jwt: SecretText::new("token"),
         db_secret: SecretText::new(""),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn,
     }
 }
@@ -70,6 +72,7 @@ fn registration() -> Registration {
         secrets_needed: vec!["KEY".into()],
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
+        upgrade_timeout: None,
     };
     Registration {
         environment: environment("env_a"),
@@ -109,6 +112,7 @@ fn instance(name: &str) -> InstanceReport {
         notes: vec!["note".into()],
         local: Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) }),
         removing: false,
+        upgrade: Default::default(),
     }
 }
 

@@ -117,7 +117,6 @@ fn faults_name_field_value_and_remedy() {
         (with("hosting", json!("shared")), "hosting", "not available yet", "dedicated"),
         (with("hosting", json!("cloud")), "hosting", "\"cloud\"", "dedicated"),
         (with("idle_stop", json!("30m")), "idle_stop", "not available yet", "leave"),
-        (with("auto_upgrade", json!(true)), "auto_upgrade", "not available yet", "false"),
         (with("auto_upgrade", json!("no")), "auto_upgrade", "\"no\"", "true or false"),
         (with("domains", json!(["a.example"])), "domains", "not available yet", "empty"),
         (with("start_mode", json!("always")), "start_mode", "\"always\"", "with-supervisor"),
