@@ -211,6 +211,8 @@ pub trait Prober: Send + Sync + 'static {
     fn watch_alive(&self, watch: Watch);
     /// Asks once, with a few retries.
     fn ask_version(&self, launch: Arc<Launch>, question: VersionQuestion);
+    /// Looks at a file until it is written after `since`, or `unwatch`; then sends `RestartAsked`, once.
+    fn watch_file(&self, launch: &Launch, path: PathBuf, since: Wall, interval: Duration);
     /// Stops asking about this app.
     fn unwatch(&self, app: &AppId);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nbs_core::name::RuntimeName;
 use nbs_core::paths::AppPath;
 use nbs_core::quantity::ByteSize;
-use nbs_core::recipe::{Adapter, Check, FailedIf, Listen, Recipe, VersionProbe};
+use nbs_core::recipe::{Adapter, Check, FailedIf, HookId, HookKind, Listen, Recipe, VersionProbe};
 use nbs_core::restart::RestartWhen;
 use nbs_core::signal::Signal;
 use nbsupervisor::config::{Catalogue, Problem, load_recipe_file, load_recipes};
@@ -74,9 +74,11 @@ ready = { http = "/api/__health_check", expect_body = "ok", status = 200, progre
 version = { http = "/api/app:getInfo", json = "data.version" }
 alive = { http = "/alive", interval = "10s", timeout = "2s", failures = 2 }
 prepare = [{ command = ["/bin/true", "{app}"], timeout = "1m" }]
+backup = [{ command = ["/bin/true"], timeout = "5m" }]
 upgrade = [{ command = ["/bin/true"] }]
+installed = { exec = ["/bin/cat", "{app_dir}/version"] }
 stop = { steps = [["SIGTERM", "10s"], ["INT", "5s"]] }
-restart = { policy = "always", delay = "2s", max_delay = "1m", burst = 3, window = "5m", reset_after = "30s" }
+restart = { policy = "always", delay = "2s", max_delay = "1m", burst = 3, window = "5m", reset_after = "30s", on_file = "{state_dir}/storage/.upgrading" }
 limits = { memory_max = "1G", cpu_quota = "200%", tasks_max = 512 }
 max_limits = { memory_max = 2147483648 }
 paths = ["/v/apps/", { path = "/files/", rewrite = "/files/main/" }]
@@ -106,6 +108,12 @@ fn a_full_recipe_means_what_it_says() {
     assert_eq!((seconds(alive.interval), seconds(alive.timeout), alive.failures), (10, 2, 2));
     assert!(matches!(recipe.version, Some(VersionProbe::Http { json, .. }) if json == "data.version"));
     assert_eq!((recipe.prepare.len(), seconds(recipe.prepare[0].timeout)), (1, 60));
+    let upkeep = &recipe.upkeep;
+    assert_eq!((upkeep.steps(), upkeep.upgrade_timeout().map(seconds)), (2, Some(900)));
+    let second_step = HookId { kind: HookKind::Upgrade, index: 0 };
+    assert_eq!((upkeep.step(1).map(|(hook, _)| hook), upkeep.step(2)), (Some(second_step), None));
+    assert_eq!(upkeep.installed.as_ref().map(Vec::len), Some(2));
+    assert!(upkeep.restart_on_file.is_some());
     let second = Duration::from_secs;
     assert_eq!(recipe.stop.0, [(Signal::TERM, second(10)), (Signal(2), second(5))]);
     assert_eq!((recipe.restart.policy, recipe.restart.burst), (RestartWhen::Always, 3));
@@ -183,6 +191,21 @@ fn assert_errors(cases: &[(&str, &str)]) {
         let line = if lines.starts_with('[') { 3 } else { 2 + lines.lines().count() };
         assert_eq!(errors(lines), [format!("a.toml:{line}: {expected}")], "{lines}");
     }
+}
+
+#[test]
+fn mistakes_about_upgrades_and_restarts_name_line_value_and_remedy() {
+    assert_errors(&[
+        ("installed = {}", "installed.exec: it is missing; write exec = [\"/usr/bin/program\", \"--version\"]"),
+        (
+            "restart = { on_file = \"storage/.upgrading\" }",
+            "restart.on_file: \"storage/.upgrading\" is not an absolute path; begin it with / or a placeholder",
+        ),
+        (
+            "restart = { on_file = \"/x/{secret.jwt}\" }",
+            "restart.on_file: {secret.jwt} would be shown to every user of the host here; hand it over in [environment], and let the program read its variable",
+        ),
+    ]);
 }
 
 #[test]

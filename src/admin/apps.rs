@@ -1,4 +1,4 @@
-//! Apps: list, show, create, change, remove, start, stop, restart, why.
+//! Apps: list, show, create, change, remove, start, stop, restart, upgrade, move, rotate-secret, why.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,22 +12,23 @@ use axum::{Extension, body::Bytes};
 use nbs_core::command::{Action, Denied};
 use nbs_core::explain::explain;
 use nbs_core::id::Generation;
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::order::LocalAction;
 use nbs_core::secret::SecretText;
+use nbs_core::spec::{AppSpec, ProxyChoice};
 use nbs_core::view::{AppView, EnvironmentView, InstanceView};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Admin;
 use super::auth::Actor;
-use super::change::{Change, Decided, idempotency, random_text};
+use super::change::{Answer, Change, Decided, idempotency, random_text};
 use super::input::{self, Params, json, path_app};
 use super::local;
 use super::page::{At, Filter, Page};
 use super::problem::Problem;
 use crate::wire::api::app::App;
 use crate::wire::api::cause::Why;
-use crate::wire::api::operation::Operation;
+use crate::wire::api::operation::{MovePlan, Operation};
 use crate::wire::api::usage::AppUsage;
 use crate::wire::spec::{parse_spec, patch_spec};
 
@@ -149,7 +150,7 @@ pub(crate) async fn remove(
     Ok(decided.respond())
 }
 
-/// `POST /apps/{app}/start`, `…/stop`, `…/restart`: the last part of the path is the action.
+/// `POST /apps/{app}/start`, `…/stop`, `…/restart`, `…/upgrade`: the last part of the path is the action.
 pub(crate) async fn command(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
@@ -165,6 +166,7 @@ pub(crate) async fn command(
     let (action, local) = match uri.path().rsplit('/').next() {
         Some("start") => (Action::Start, None),
         Some("stop") => (Action::Stop, Some(LocalAction::Stop)),
+        Some("upgrade") => (Action::Upgrade, None),
         _ => (Action::Restart, Some(LocalAction::Restart)),
     };
     if asked.local {
@@ -172,6 +174,70 @@ pub(crate) async fn command(
     }
     let change = Change { admin: &admin, actor: &actor, key };
     Ok(change.submit(path_app(&app)?, action, asked.environments).await?.respond())
+}
+
+/// `POST /apps/{app}/rotate-secret`.
+pub(crate) async fn rotate_secret(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(app): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let bytes: Bytes = input::body(&headers, body).await?;
+    let key = idempotency(&headers, "POST", &uri, &bytes)?;
+    let fields = input::optional(&bytes, &["restart"])?;
+    let restart = input::flag(&fields, "restart")?;
+    let action = Action::RotateSecret { jwt: SecretText::new(random_text()?), restart };
+    let change = Change { admin: &admin, actor: &actor, key };
+    Ok(change.submit(path_app(&app)?, action, None).await?.respond())
+}
+
+/// `POST /apps/{app}/move`.
+pub(crate) async fn relocate(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(app): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    admin.decides()?;
+    let bytes: Bytes = input::body(&headers, body).await?;
+    let key = idempotency(&headers, "POST", &uri, &bytes)?;
+    let mut fields = input::optional(&bytes, &["environments", "hosting", "dry_run"])?;
+    let dry_run = input::flag(&fields, "dry_run")?;
+    fields.remove("dry_run");
+    if fields.is_empty() {
+        let hint = "name the environments it is to run in, such as {\"environments\": [\"env_b\"]}";
+        return Err(Problem::invalid("environments", "the request does not say where the app is to go", hint));
+    }
+    let (name, app) = find(&admin, &app)?;
+    let spec = Arc::new(moved(&app, fields, &admin)?);
+    let action = Action::Move { spec, if_match: app.generation, dry_run };
+    let change = Change { admin: &admin, actor: &actor, key };
+    match change.ask(name.clone(), action, None).await? {
+        Answer::Decided(decided) => Ok(decided.respond()),
+        Answer::Planned(steps) => Ok(json(StatusCode::OK, &MovePlan { app: name.to_string(), dry_run: true, steps })),
+    }
+}
+
+/// The spec with the app elsewhere. What it says of environments that the app leaves goes with them.
+fn moved(app: &AppView, fields: Map<String, Value>, admin: &Admin) -> Result<AppSpec, Problem> {
+    let mut patch = Value::Object(fields);
+    let named: Vec<String> = match patch.get("environments").and_then(Value::as_array) {
+        Some(names) => names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect(),
+        None => return Ok(patch_spec(&app.spec, &patch, &admin.defaults)?),
+    };
+    let stays = |name: &EnvironmentName| named.iter().any(|other| other == name.as_str());
+    for left in app.spec.placements.keys().filter(|name| !stays(name)) {
+        patch["placements"][left.as_str()] = Value::Null;
+    }
+    if matches!(&app.spec.proxy.choice, ProxyChoice::Environment(name) if !stays(name)) {
+        patch["proxy"]["choice"] = Value::Null;
+    }
+    Ok(patch_spec(&app.spec, &patch, &admin.defaults)?)
 }
 
 pub(crate) async fn why(State(admin): State<Admin>, Path(app): Path<String>) -> Result<Response, Problem> {

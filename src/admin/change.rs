@@ -42,8 +42,34 @@ impl Change<'_> {
         action: Action,
         environments: Option<Vec<EnvironmentName>>,
     ) -> Result<Decided, Problem> {
+        match self.ask(app, action, environments).await? {
+            Answer::Decided(decided) => Ok(decided),
+            Answer::Planned(_) => {
+                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the command was only planned"))
+            }
+        }
+    }
+
+    /// Has it decided, or only told what would happen.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn ask(
+        self,
+        app: AppId,
+        action: Action,
+        environments: Option<Vec<EnvironmentName>>,
+    ) -> Result<Answer, Problem> {
         self.admin.decides()?;
-        if matches!(action.kind(), ActionKind::Create | ActionKind::Update | ActionKind::Start | ActionKind::Restart) {
+        if matches!(
+            action.kind(),
+            ActionKind::Create
+                | ActionKind::Update
+                | ActionKind::Start
+                | ActionKind::Restart
+                | ActionKind::Upgrade
+                | ActionKind::Move
+        ) {
             let _ = tokio::time::timeout(REFRESH_TIMEOUT, self.admin.runtimes.refresh()).await;
         }
         let id = OperationId::from_parts(self.admin.moment().wall.0, u128::from_ne_bytes(random()?));
@@ -54,18 +80,23 @@ impl Change<'_> {
         // A task of its own: a client that leaves early is audited all the same.
         let decided = tokio::spawn(async move {
             let decided = match admin.entry.submit(command).await {
-                Ok(Verdict::Accepted(operation)) => Ok(Decided { operation, already: false }),
+                Ok(Verdict::Accepted(operation)) => Ok(Answer::Decided(Decided { operation, already: false })),
+                Ok(Verdict::Planned(lines)) => Ok(Answer::Planned(lines)),
                 Ok(Verdict::Repeated(operation)) => Err(Problem::from(Denied::KeySpent(operation))),
-                Ok(Verdict::AlreadySo(operation)) => Ok(Decided { operation, already: true }),
+                Ok(Verdict::AlreadySo(operation)) => Ok(Answer::Decided(Decided { operation, already: true })),
                 Ok(Verdict::Denied(denied)) => Err(environments::denied(&admin, denied)),
                 Err(error) => Err(Problem::from(error)),
             };
             let outcome = match &decided {
-                Ok(decided) if decided.already => "already_so",
-                Ok(_) => "accepted",
+                Ok(Answer::Planned(_)) => "planned",
+                Ok(Answer::Decided(decided)) if decided.already => "already_so",
+                Ok(Answer::Decided(_)) => "accepted",
                 Err(problem) => problem.code(),
             };
-            let operation = decided.as_ref().map(|decided| decided.operation.id.to_string()).unwrap_or_default();
+            let operation = match &decided {
+                Ok(Answer::Decided(decided)) => decided.operation.id.to_string(),
+                Ok(Answer::Planned(_)) | Err(_) => String::new(),
+            };
             audit(&actor, kind.as_str(), Subject::App(app.as_str()), outcome, &operation);
             decided
         });
@@ -73,6 +104,14 @@ impl Change<'_> {
             .await
             .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the command was lost"))?
     }
+}
+
+/// What the entry answered.
+pub(crate) enum Answer {
+    /// It was decided.
+    Decided(Decided),
+    /// It would be accepted; what would happen, a sentence each.
+    Planned(Vec<String>),
 }
 
 /// What came of it.

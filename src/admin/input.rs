@@ -146,22 +146,29 @@ pub struct Asked {
 
 /// Reads an optional body: `{"environments": ["env_a"]}`, `{"local": true}`.
 pub fn asked(bytes: &[u8]) -> Result<Asked, Problem> {
+    let map = optional(bytes, &["environments", "local"])?;
+    Ok(Asked { environments: environments(map.get("environments"))?, local: flag(&map, "local")? })
+}
+
+/// Reads an object that may be left out, with these keys at most.
+pub fn optional(bytes: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Asked::default());
+        return Ok(Map::new());
     }
     let map = object(bytes)?;
-    if let Some(key) = map.keys().find(|key| !matches!(key.as_str(), "environments" | "local")) {
-        return Err(Problem::unknown(key, &["environments", "local"]));
+    match map.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(Problem::unknown(key, known)),
+        None => Ok(map),
     }
-    let local = match map.get("local") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(local)) => *local,
-        Some(other) => {
-            let detail = format!("{other} is neither true nor false");
-            return Err(Problem::invalid("local", detail, "write true or false"));
-        }
-    };
-    Ok(Asked { environments: environments(map.get("environments"))?, local })
+}
+
+/// True or false; absent is false.
+pub fn flag(map: &Map<String, Value>, key: &str) -> Result<bool, Problem> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(Problem::invalid(key, format!("{other} is neither true nor false"), "write true or false")),
+    }
 }
 
 fn environments(given: Option<&Value>) -> Result<Option<Vec<EnvironmentName>>, Problem> {

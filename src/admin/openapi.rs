@@ -29,11 +29,15 @@ const SCHEMAS: &[(&str, Fields)] = &[
     ("AppUsage", &[("cpu_percent", "number?"), ("memory_bytes", "integer?"), ("memory_source", "string?"),
         ("tasks", "integer?"), ("io_read_bytes", "integer?"), ("io_write_bytes", "integer?"), ("pressure", "Pressure?")]),
     ("Spec", &[("name", "string"), ("title", "string?"), ("runtime", "string"), ("environments", "[string]"),
-        ("start_mode", "string"), ("env", "object"), ("secrets", "object"), ("database", "object"), ("limits", "object"),
-        ("proxy", "object"), ("labels", "object"), ("placements", "object")]),
+        ("start_mode", "string"), ("auto_upgrade", "boolean"), ("env", "object"), ("secrets", "object"),
+        ("database", "object"), ("limits", "object"), ("proxy", "object"), ("labels", "object"), ("placements", "object")]),
     ("NewApp", &[("name", "string"), ("title", "string?"), ("runtime", "string"), ("environments", "[string]"),
-        ("start_mode", "string"), ("env", "object"), ("secrets", "object"), ("database", "object"), ("limits", "object"),
-        ("proxy", "object"), ("labels", "object"), ("placements", "object"), ("reuse", "boolean")]),
+        ("start_mode", "string"), ("auto_upgrade", "boolean"), ("env", "object"), ("secrets", "object"),
+        ("database", "object"), ("limits", "object"), ("proxy", "object"), ("labels", "object"), ("placements", "object"),
+        ("reuse", "boolean")]),
+    ("Rotation", &[("restart", "boolean")]),
+    ("Move", &[("environments", "[string]"), ("hosting", "string"), ("dry_run", "boolean")]),
+    ("MovePlan", &[("app", "string"), ("dry_run", "boolean"), ("steps", "[string]")]),
     ("Asked", &[("environments", "[string]"), ("local", "boolean")]),
     ("LocalCommand", &[("app", "string"), ("environment", "string"), ("action", "string"), ("actor", "string"),
         ("local", "boolean")]),
@@ -139,7 +143,7 @@ fn operation(route: &Route) -> Value {
     responses.insert("default".into(), json!({ "description": "a problem", "content": problem }));
     let mut operation = json!({ "summary": route.summary, "parameters": parameters, "responses": responses });
     if let Some(body) = route.body {
-        let required = body != "Asked";
+        let required = !matches!(body, "Asked" | "Rotation");
         operation["requestBody"] = json!({ "required": required, "content": content("application/json", body) });
     }
     if !route.path.starts_with("/api/") {

@@ -143,6 +143,9 @@ impl From<Denied> for Problem {
                 .hint("add \"reuse\": true (--reuse) to use the name again, or choose another"),
             Denied::Removing(app) => conflict("conflict")
                 .hint(format!("wait until it is gone (`nbsupervisor app list`), then create {app} anew with --reuse")),
+            Denied::UnderWay { app, .. } => conflict("conflict").hint(format!(
+                "wait for it (`nbsupervisor app show {app}`), or end it with `nbsupervisor app stop {app}`"
+            )),
             Denied::KeySpent(_) => {
                 conflict("conflict").field("Idempotency-Key").hint("look at the app; send a new key to ask again")
             }
@@ -277,6 +280,7 @@ mod tests {
             (Denied::AlreadyExists(app()), 409, "already_exists", "name"),
             (Denied::Removed(app()), 409, "already_exists", "name"),
             (Denied::Removing(app()), 409, "conflict", ""),
+            (Denied::UnderWay { app: app(), what: "upgraded" }, 409, "conflict", ""),
             (Denied::KeyReused, 409, "conflict", "Idempotency-Key"),
             (Denied::KeySpent(OperationId(7)), 409, "conflict", "Idempotency-Key"),
             (conflict, 409, "generation_conflict", "If-Match"),

@@ -181,7 +181,7 @@ async fn create(daemon: &Daemon, sample: &Sample) -> Result<(), Failure> {
         Action::Create { spec: spec.into(), jwt: SecretText::new(""), db_secret: SecretText::new(""), reuse: false };
     match submit(daemon, sample, action).await? {
         Verdict::Denied(denied) => Err(Failure::new(denied)),
-        Verdict::Accepted(_) | Verdict::AlreadySo(_) | Verdict::Repeated(_) => Ok(()),
+        Verdict::Accepted(_) | Verdict::AlreadySo(_) | Verdict::Repeated(_) | Verdict::Planned(_) => Ok(()),
     }
 }
 

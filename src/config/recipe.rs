@@ -86,6 +86,13 @@ impl Templates {
         Some(given)
     }
 
+    /// Takes a path with placeholders.
+    pub fn take_path(&self, reader: &mut Reader<'_>, key: &str) -> Option<Given<Template>> {
+        let given = reader.parsed(key, path_template)?;
+        self.0.borrow_mut().push(given.clone());
+        Some(given)
+    }
+
     /// Takes an argument vector; one of nothing is refused.
     pub fn take_argv(&self, reader: &mut Reader<'_>, key: &str) -> Option<Given<Vec<Template>>> {
         let texts = reader.texts(key)?;
@@ -191,8 +198,7 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
     let templates = Templates::default();
     let name = required(&mut top, file, "name", |top| top.parsed("name", |text| Ok(RuntimeName::parse(text)?)));
     let command = required(&mut top, file, "command", |top| templates.take_argv(top, "command"));
-    let working_dir = top.parsed("working_dir", path_template);
-    templates.0.borrow_mut().extend(working_dir.clone());
+    let working_dir = templates.take_path(&mut top, "working_dir");
     let app_dir = top.parsed("app_dir", app_dir);
     let listen = top.parsed("listen", listen).map_or(Listen::None, |given| given.value);
     let user = top.parsed("user", account);
@@ -203,6 +209,7 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
     let limits = recipe_part::limits(&mut top, "limits");
     let max_limits = recipe_part::limits(&mut top, "max_limits");
     check_limits(&limits, &max_limits, notes);
+    let restart = recipe_part::restart(&mut top, &templates);
     let recipe = Recipe {
         name: name.as_ref().map_or_else(nameless, |given| given.value.clone()),
         description: top.text("description").map(|given| given.value).unwrap_or_default(),
@@ -219,7 +226,7 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         version: recipe_probe::version(&mut top, &templates, listen),
         prepare: recipe_part::hooks(&mut top, &templates, "prepare"),
         stop: recipe_part::stop(&mut top),
-        restart: recipe_part::restart(&mut top),
+        restart: restart.policy,
         limits: limits.value,
         max_limits: max_limits.value,
         paths: recipe_paths::paths(&mut top),
@@ -228,9 +235,8 @@ fn read(table: Table, file: &Path, daemon_uid: u32, notes: &Notes) -> Option<Rec
         sandbox: sandbox.as_ref().map(|given| given.value).unwrap_or_default(),
         unit: recipe_part::unit(&mut top),
         shared: recipe_shared::shared(&mut top, &templates, name.as_ref(), listen).map(Arc::new),
+        upkeep: recipe_part::upkeep(&mut top, &templates, restart.on_file),
     };
-    // Checked now, so that a recipe written today works when upgrades come; nothing runs them yet.
-    recipe_part::hooks(&mut top, &templates, "upgrade");
     top.finish();
     templates.check(recipe.listen, recipe.app_dir.is_some(), notes);
     let program = templates.0.borrow().iter().find(|given| given.key == "command[0]").cloned();

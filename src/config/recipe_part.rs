@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use nbs_core::directive::{self, Raw};
 use nbs_core::quantity::{ByteSize, CpuQuota, parse_duration};
-use nbs_core::recipe::{Hook, StopSteps};
+use nbs_core::recipe::{Hook, StopSteps, Upkeep};
 use nbs_core::restart::{RestartPolicy, RestartWhen};
 use nbs_core::signal::Signal;
 use nbs_core::spec::Limits;
+use nbs_core::template::Template;
 use nbs_core::unit::UnitSetting;
 
 use super::parse;
@@ -109,10 +110,20 @@ fn step(name: &str, time: &str) -> Result<(Signal, Duration), Complaint> {
     Ok((signal(name)?, parse::duration(Duration::ZERO..=DAY)(time)?))
 }
 
+/// What `[restart]` says.
+#[derive(Debug, Default)]
+pub struct Restart {
+    /// After an end that nobody asked for.
+    pub policy: RestartPolicy,
+    /// The file by which a running app asks for it.
+    pub on_file: Option<Template>,
+}
+
 /// Takes the restart policy.
-pub fn restart(top: &mut Reader<'_>) -> RestartPolicy {
+pub fn restart(top: &mut Reader<'_>, templates: &Templates) -> Restart {
     let usual = RestartPolicy::default();
-    let Some(mut table) = top.table("restart") else { return usual };
+    let Some(mut table) = top.table("restart") else { return Restart::default() };
+    let on_file = templates.take_path(&mut table, "on_file").map(|given| given.value);
     let policies =
         [("never", RestartWhen::Never), ("on-failure", RestartWhen::OnFailure), ("always", RestartWhen::Always)];
     let policy = table.parsed("policy", |text| parse::word(text, "a restart policy", &policies));
@@ -131,7 +142,32 @@ pub fn restart(top: &mut Reader<'_>) -> RestartPolicy {
     };
     table.later("turn", "a restart in its turn");
     table.finish();
-    policy
+    Restart { policy, on_file }
+}
+
+/// Takes what keeps an app up to date.
+pub fn upkeep(top: &mut Reader<'_>, templates: &Templates, restart_on_file: Option<Template>) -> Upkeep {
+    let given = top.has("backup").then(|| Given { value: (), key: "backup".into(), origin: top.origin() });
+    let backup = hooks(top, templates, "backup");
+    let upgrade = hooks(top, templates, "upgrade");
+    if let Some(place) = given.filter(|_| upgrade.is_empty()) {
+        top.notes().warn(
+            &place,
+            "it runs before the steps of an upgrade, and there are none",
+            "add upgrade, or remove it",
+        );
+    }
+    let installed = top.table("installed").and_then(|mut table| {
+        let argv = templates.take_argv(&mut table, "exec");
+        if argv.is_none() && !table.has("exec") {
+            let place = Given { value: (), key: table.key("exec"), origin: table.origin() };
+            let hint = "write exec = [\"/usr/bin/program\", \"--version\"]";
+            table.notes().complain(&place, Complaint::new("it is missing", hint));
+        }
+        table.finish();
+        argv.map(|given| given.value)
+    });
+    Upkeep { backup, upgrade, installed, restart_on_file }
 }
 
 /// Takes a table of limits.

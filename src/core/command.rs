@@ -37,6 +37,24 @@ pub enum Action {
     Stop,
     /// Stop and start it.
     Restart,
+    /// Stop it everywhere, run the upgrade steps of its recipe once, in one environment, and start it.
+    Upgrade,
+    /// Give it another generated secret, which counts from its next start.
+    RotateSecret {
+        /// The new one.
+        jwt: SecretText,
+        /// Whether that start is to be now.
+        restart: bool,
+    },
+    /// Have it run elsewhere; back to where it was if it does not become ready there.
+    Move {
+        /// The spec with the new places, whole.
+        spec: Arc<AppSpec>,
+        /// The generation it was made from.
+        if_match: Generation,
+        /// Only say what would happen.
+        dry_run: bool,
+    },
     /// Stop it and forget it.
     Remove {
         /// Whether its data goes too.
@@ -55,6 +73,9 @@ impl Action {
             Self::Start | Self::Wake => ActionKind::Start,
             Self::Stop => ActionKind::Stop,
             Self::Restart => ActionKind::Restart,
+            Self::Upgrade => ActionKind::Upgrade,
+            Self::RotateSecret { .. } => ActionKind::RotateSecret,
+            Self::Move { .. } => ActionKind::Move,
             Self::Remove { .. } => ActionKind::Remove,
         }
     }
@@ -73,14 +94,29 @@ pub enum ActionKind {
     Stop,
     /// Stop and start.
     Restart,
+    /// Upgrade and start.
+    Upgrade,
+    /// Change its generated secret.
+    RotateSecret,
+    /// Have it run elsewhere.
+    Move,
     /// Forget it.
     Remove,
 }
 
 impl ActionKind {
     /// Every kind.
-    pub const ALL: &'static [ActionKind] =
-        &[Self::Create, Self::Update, Self::Start, Self::Stop, Self::Restart, Self::Remove];
+    pub const ALL: &'static [ActionKind] = &[
+        Self::Create,
+        Self::Update,
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Upgrade,
+        Self::RotateSecret,
+        Self::Move,
+        Self::Remove,
+    ];
 
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
@@ -90,6 +126,9 @@ impl ActionKind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Upgrade => "upgrade",
+            Self::RotateSecret => "rotate-secret",
+            Self::Move => "move",
             Self::Remove => "remove",
         }
     }
@@ -160,6 +199,8 @@ pub enum Verdict {
     Repeated(OperationId),
     /// Refused; nothing was changed.
     Denied(Denied),
+    /// It would be accepted; nothing was changed. What would happen, a sentence each.
+    Planned(Vec<String>),
 }
 
 /// Why a command was refused.
@@ -225,6 +266,14 @@ pub enum Denied {
     /// The app is being removed.
     #[error("app {0} is being removed")]
     Removing(AppId),
+    /// Something that must not be cut off is under way.
+    #[error("app {app} is being {what}")]
+    UnderWay {
+        /// Which app.
+        app: AppId,
+        /// `upgraded` or `moved`.
+        what: &'static str,
+    },
     /// An idempotency key used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

@@ -2,6 +2,7 @@
 //!
 //! `Remember` and `Forget` are committed before any other effect of the same step is acted upon.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use crate::id::{Reign, Run};
 use crate::launch::{Launch, Question};
 use crate::name::AppId;
 use crate::order::Report;
-use crate::recipe::Adapter;
+use crate::recipe::{Adapter, HookId};
 use crate::record::LedgerRow;
 use crate::shared::{HostPlan, MemberPlan};
 use crate::signal::Signal;
+use crate::time::Wall;
 
 /// What is to be asked of an instance, again and again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +106,7 @@ pub enum Effect {
         /// The context: user, environment, directory.
         launch: Arc<Launch>,
         /// Which hook.
-        index: u32,
+        hook: HookId,
         /// What to run.
         argv: Vec<String>,
         /// When to kill it.
@@ -151,6 +153,24 @@ pub enum Effect {
         launch: Arc<Launch>,
         /// The question.
         question: VersionQuestion,
+    },
+    /// Ask which version is on disk; `Fact::Installed` tells.
+    AskInstalled {
+        /// The context: user, environment, directory.
+        launch: Arc<Launch>,
+        /// What to run.
+        argv: Vec<String>,
+    },
+    /// Tell when this file was written since the process became ready.
+    WatchFile {
+        /// The process.
+        launch: Arc<Launch>,
+        /// The file.
+        path: PathBuf,
+        /// Since when it has been ready.
+        since: Wall,
+        /// Pause between two looks.
+        interval: Duration,
     },
     /// Ask nothing any more.
     Unwatch(AppId),

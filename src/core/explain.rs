@@ -75,7 +75,9 @@ pub fn explain(
 /// What should be, and who set it: the newest command that sets an intent, else the start mode.
 fn intent(app: &AppView, own: &[&OperationView], now: Now) -> Cause {
     let name = &app.spec.name;
-    let setter = own.iter().find(|op| op.action != ActionKind::Update);
+    let sets =
+        |op: &OperationView| !matches!(op.action, ActionKind::Update | ActionKind::Move | ActionKind::RotateSecret);
+    let setter = own.iter().find(|op| sets(op));
     let by = setter.map_or_else(
         || format!("start mode {}", app.spec.start_mode.as_str()),
         |op| format!("`{}` by {}, {}", op.action.as_str(), op.actor, ago(op.created_at, now)),
@@ -251,6 +253,7 @@ fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Ca
     }
     let present = match report.phase {
         Phase::Stopped => None,
+        Phase::Upgrading => Some(format!("{at}: it is being upgraded, for {lasted}")),
         Phase::Preparing => Some(format!("{at}: it has been prepared (database, prepare hooks) for {lasted}")),
         Phase::Spawning => Some(format!("{at}: {process} is being started")),
         Phase::Starting => Some(format!("{at}: {process}{pid} was started {lasted} ago and is not ready yet")),
@@ -266,7 +269,7 @@ fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Ca
         Phase::Failed => Some(format!("{at}: automatic attempts were given up {lasted} ago")),
     };
     causes.extend(present.map(|text| Cause::new("process", text)));
-    let busy = matches!(report.phase, Phase::Starting | Phase::Preparing);
+    let busy = matches!(report.phase, Phase::Starting | Phase::Preparing | Phase::Upgrading);
     if let Some(progress) = report.progress.as_ref().filter(|_| busy) {
         causes.push(Cause::new("probe", format!("{at}: the app says: {progress}")));
     }

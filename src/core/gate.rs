@@ -323,6 +323,7 @@ pub(crate) mod tests {
             notes: Vec::new(),
             local: None,
             removing: false,
+            upgrade: Default::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::database::{self, Made};
 use crate::id::Run;
 use crate::name::AppId;
 use crate::reason::{ExitOutcome, Reason};
+use crate::recipe::HookId;
 use crate::shared::Listed;
 
 /// A process beyond doubt: a pid alone may be reused, a pid with its start time in one boot may not.
@@ -87,6 +88,10 @@ pub enum Fact {
     Liveness(Option<String>),
     /// What its version probe found.
     Version(String),
+    /// Which version is on disk, or why that cannot be told.
+    Installed(Result<String, String>),
+    /// The file by which the app asks for a restart was written.
+    RestartAsked,
     /// What a removed app left is cleaned up, as far as it can be.
     CleanedUp,
     /// Its database is there and lets it in.
@@ -98,7 +103,7 @@ pub enum Fact {
     /// A hook ended.
     HookEnded {
         /// Which.
-        index: u32,
+        hook: HookId,
         /// How, and its last lines.
         result: Result<(), HookFailure>,
     },

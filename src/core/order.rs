@@ -67,6 +67,10 @@ pub struct RunGoal {
     pub jwt: SecretText,
     /// Its secret for databases.
     pub db_secret: SecretText,
+    /// The start that runs the upgrade steps before the process, if one does; the entry has stopped the app elsewhere.
+    pub upgrade_seq: Seq,
+    /// The version on disk when the app last ran, in whichever environment.
+    pub installed: Option<String>,
     /// Permission to start; without one an order never starts anything.
     pub turn: Option<Turn>,
 }
@@ -126,6 +130,19 @@ pub struct InstanceReport {
     pub local: Option<LocalOverride>,
     /// Whether it is to be removed from there.
     pub removing: bool,
+    /// What is known of upgrades.
+    pub upgrade: UpgradeReport,
+}
+
+/// What a worker tells of the upgrades of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpgradeReport {
+    /// The last start whose upgrade steps have all ended well.
+    pub done: Seq,
+    /// The present start is to be preceded by an upgrade, and waits until the app is stopped in its other environments.
+    pub wanted: bool,
+    /// The version on disk of the present life.
+    pub installed: Option<String>,
 }
 
 /// How a process that hosts several apps is told which one a request is for.
@@ -320,6 +337,8 @@ pub struct RuntimeSummary {
     pub needs_database: bool,
     /// The longest a start may take.
     pub turn_timeout: Duration,
+    /// How much longer it may take with an upgrade; none: its recipe has no steps for one.
+    pub upgrade_timeout: Option<Duration>,
     /// How it hosts several apps in one process; none = it does not.
     pub shared: Option<SharedSummary>,
 }

@@ -100,6 +100,8 @@ pub enum Phase {
     Stopped,
     /// A prepare hook runs.
     Preparing,
+    /// The steps of an upgrade run, or wait until the app is stopped elsewhere.
+    Upgrading,
     /// The adapter was asked to start the process.
     Spawning,
     /// The process lives; the readiness probe has not said yes.
@@ -119,6 +121,7 @@ impl Phase {
     pub const ALL: &'static [Phase] = &[
         Self::Stopped,
         Self::Preparing,
+        Self::Upgrading,
         Self::Spawning,
         Self::Starting,
         Self::Running,
@@ -132,6 +135,7 @@ impl Phase {
         match self {
             Self::Stopped => Status::Stopped,
             Self::Preparing => Status::Preparing,
+            Self::Upgrading => Status::Commanding,
             Self::Spawning | Self::Starting | Self::Backoff => Status::Initializing,
             Self::Running => Status::Running,
             Self::Stopping => Status::Stopping,
@@ -144,6 +148,7 @@ impl Phase {
         match self {
             Self::Stopped => "stopped",
             Self::Preparing => "preparing",
+            Self::Upgrading => "upgrading",
             Self::Spawning => "spawning",
             Self::Starting => "starting",
             Self::Running => "running",

@@ -78,9 +78,9 @@ reason_codes! {
     /// The system refused to start the process.
     SpawnFailed = "spawn_failed", "see the text; often a limit of processes, memory or disk";
     /// A prepare or upgrade hook failed.
-    HookFailed = "hook_failed", "read the hook's log lines, mend the cause, then `app start`";
+    HookFailed = "hook_failed", "read the hook's log lines, mend the cause, then `app start` (or `app upgrade`, if it was a step of one)";
     /// A hook was cut off by a crash of the daemon or host; it is never run again by itself.
-    HookInterrupted = "hook_interrupted", "check what the hook had done, then `app start` runs it again";
+    HookInterrupted = "hook_interrupted", "check what the hook had done; `app start` runs a prepare hook again, `app upgrade` the steps of an upgrade";
     /// Its database server does not answer.
     DatabaseUnreachable = "database_unreachable", "start the database server or mend the way to it; the app goes on by itself";
     /// The database server refused the user, the password, or what is to be made.

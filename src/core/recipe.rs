@@ -1,6 +1,7 @@
 //! A runtime's recipe: how one kind of app is run. The file's shape lives in the configuration; here is its meaning.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -221,6 +222,86 @@ pub struct Recipe {
     pub unit: Vec<UnitSetting>,
     /// How several apps run in one process; none = each has its own.
     pub shared: Option<Arc<Shared>>,
+    /// What keeps it up to date.
+    pub upkeep: Upkeep,
+}
+
+/// Upgrades, and restarts that an app asks for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    /// Before the steps of an upgrade.
+    pub backup: Vec<Hook>,
+    /// The steps of an upgrade.
+    pub upgrade: Vec<Hook>,
+    /// A command whose first line tells the version on disk.
+    pub installed: Option<Vec<Template>>,
+    /// A file by which a running app asks to be restarted.
+    pub restart_on_file: Option<Template>,
+}
+
+impl Upkeep {
+    /// The steps of an upgrade in their order, each with its name.
+    pub fn step(&self, number: u32) -> Option<(HookId, &Hook)> {
+        let number = number as usize;
+        let (kind, index, hooks) = match number.checked_sub(self.backup.len()) {
+            None => (HookKind::Backup, number, &self.backup),
+            Some(index) => (HookKind::Upgrade, index, &self.upgrade),
+        };
+        hooks.get(index).map(|hook| (HookId { kind, index: index as u32 }, hook))
+    }
+
+    /// How many there are.
+    pub fn steps(&self) -> u32 {
+        (self.backup.len() + self.upgrade.len()) as u32
+    }
+
+    /// How long they may take; none: there is nothing to run.
+    pub fn upgrade_timeout(&self) -> Option<Duration> {
+        let steps = self.backup.iter().chain(&self.upgrade);
+        (!self.upgrade.is_empty()).then(|| steps.map(|hook| hook.timeout).sum())
+    }
+}
+
+/// What a hook is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HookKind {
+    /// Before the first start.
+    Prepare,
+    /// Before an upgrade.
+    Backup,
+    /// An upgrade.
+    Upgrade,
+}
+
+/// One hook of a recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HookId {
+    /// What it is for.
+    pub kind: HookKind,
+    /// Its place in the recipe's list, from 0.
+    pub index: u32,
+}
+
+impl HookId {
+    /// A prepare hook.
+    pub fn prepare(index: u32) -> Self {
+        Self { kind: HookKind::Prepare, index }
+    }
+
+    /// The recipe's key of its list.
+    pub fn key(self) -> &'static str {
+        match self.kind {
+            HookKind::Prepare => "prepare",
+            HookKind::Backup => "backup",
+            HookKind::Upgrade => "upgrade",
+        }
+    }
+}
+
+impl fmt::Display for HookId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hook {}", self.key(), self.index)
+    }
 }
 
 impl Recipe {
@@ -246,9 +327,16 @@ impl Recipe {
         all.extend(list("command", &self.command).into_iter().zip(&self.command));
         all.extend(self.working_dir.iter().map(|t| ("working_dir".to_string(), t)));
         all.extend(self.environment.iter().map(|(name, t)| (format!("environment.{name}"), t)));
-        for (i, hook) in self.prepare.iter().enumerate() {
-            all.extend(list(&format!("prepare[{i}].command"), &hook.command).into_iter().zip(&hook.command));
+        let upkeep = &self.upkeep;
+        for (key, hooks) in [("prepare", &self.prepare), ("backup", &upkeep.backup), ("upgrade", &upkeep.upgrade)] {
+            for (i, hook) in hooks.iter().enumerate() {
+                all.extend(list(&format!("{key}[{i}].command"), &hook.command).into_iter().zip(&hook.command));
+            }
         }
+        if let Some(argv) = &upkeep.installed {
+            all.extend(list("installed.exec", argv).into_iter().zip(argv));
+        }
+        all.extend(upkeep.restart_on_file.iter().map(|t| ("restart.on_file".to_string(), t)));
         let checks = [("ready", Some(&self.ready.check)), ("alive", self.alive.as_ref().map(|a| &a.check))];
         for (key, check) in checks {
             match check {

@@ -38,6 +38,38 @@ pub struct AppRow {
     pub created_at: Wall,
     /// How far out it is.
     pub life: AppLife,
+    /// An upgrade that has not ended well yet. Until then the app runs nowhere else.
+    pub upgrade: Option<UpgradeRow>,
+    /// A move that is under way.
+    pub moving: Option<Box<MoveRow>>,
+    /// The version on disk when it last ran.
+    pub installed: Option<String>,
+}
+
+/// An upgrade of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeRow {
+    /// The start that it is part of.
+    pub seq: Seq,
+    /// Where its steps run.
+    pub environment: EnvironmentName,
+    /// Everything else of the app is stopped, and the steps may run.
+    pub go: bool,
+    /// Nobody asked for it: another version was found on disk.
+    pub automatic: bool,
+}
+
+/// A move of an app, with the way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveRow {
+    /// The command that asked for it.
+    pub seq: Seq,
+    /// The spec before it.
+    pub former: Arc<AppSpec>,
+    /// Where the app was before it.
+    pub placements: Vec<PlacementRow>,
+    /// Why it is on its way back, if it is.
+    pub back: Option<String>,
 }
 
 /// An app in one environment, in the record.
@@ -191,6 +223,24 @@ pub struct LedgerRow {
     /// What it was to run, while it is to be stopped: shown by a host that is on its own, and what a local restart after a
     /// local stop goes on with.
     pub shelved: Option<RunGoal>,
+    /// How far upgrades are.
+    pub upgrade: UpgradeNote,
+}
+
+/// What the ledger remembers of the upgrades of one instance. A step that runs is `LedgerRow::hook_begun` in the phase
+/// `Upgrading`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpgradeNote {
+    /// The last start whose upgrade was begun. It is never begun again.
+    pub begun: Seq,
+    /// Its steps that are done.
+    pub steps: u32,
+    /// The last start whose upgrade has ended well.
+    pub done: Seq,
+    /// The last start for which it was asked which version is on disk.
+    pub asked: Seq,
+    /// The answer, if there was one.
+    pub installed: Option<String>,
 }
 
 /// What an instance should be, as its worker remembers.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::name::EnvironmentName;
-use crate::record::{AppRow, Change, Recovered};
+use crate::record::{AppRow, Change, PlacementRow, Recovered};
 use crate::spec::{AppSpec, ProxyChoice};
 
 impl Recovered {
@@ -53,16 +53,28 @@ impl Recovered {
 }
 
 fn rename_app(app: &mut AppRow, from: &EnvironmentName, to: &EnvironmentName) -> bool {
-    let is_there = app.spec.environments.contains(from) || app.placement(from).is_some();
+    let was_there = app.moving.as_ref().is_some_and(|moving| moving.former.environments.contains(from));
+    let is_there = app.spec.environments.contains(from) || app.placement(from).is_some() || was_there;
     if !is_there {
         return false;
     }
     rename_spec(Arc::make_mut(&mut app.spec), from, to);
-    if let Some(placement) = app.placement_mut(from) {
+    rename_placements(&mut app.placements, from, to);
+    if let Some(upgrade) = app.upgrade.as_mut().filter(|upgrade| upgrade.environment == *from) {
+        upgrade.environment = to.clone();
+    }
+    if let Some(moving) = &mut app.moving {
+        rename_spec(Arc::make_mut(&mut moving.former), from, to);
+        rename_placements(&mut moving.placements, from, to);
+    }
+    true
+}
+
+fn rename_placements(placements: &mut [PlacementRow], from: &EnvironmentName, to: &EnvironmentName) {
+    for placement in placements.iter_mut().filter(|placement| placement.environment == *from) {
         placement.environment = to.clone();
     }
-    app.placements.sort_by(|a, b| a.environment.cmp(&b.environment));
-    true
+    placements.sort_by(|a, b| a.environment.cmp(&b.environment));
 }
 
 fn rename_spec(spec: &mut AppSpec, from: &EnvironmentName, to: &EnvironmentName) {
@@ -83,7 +95,7 @@ mod tests {
     use crate::id::{Generation, Seq};
     use crate::intent::Intent;
     use crate::name::{AppId, RuntimeName};
-    use crate::record::{AppLife, PlacementRow};
+    use crate::record::{AppLife, MoveRow, UpgradeRow};
     use crate::secret::SecretText;
     use crate::time::Wall;
 
@@ -108,10 +120,16 @@ mod tests {
             jwt: SecretText::new("s"),
             db_secret: SecretText::new("s"),
             intent_seq: Seq(3),
-            placements: vec![placement],
+            placements: vec![placement.clone()],
             created_at: Wall(1),
             life: AppLife::Kept,
+            upgrade: Some(UpgradeRow { seq: Seq(3), environment: name("local"), go: false, automatic: false }),
+            moving: None,
+            installed: None,
         };
+        let former = Arc::clone(&row.spec);
+        let moving = MoveRow { seq: Seq(3), former, placements: vec![placement], back: None };
+        let row = AppRow { moving: Some(Box::new(moving)), ..row };
         Recovered { apps: vec![row], ..Recovered::default() }
     }
 
@@ -127,6 +145,10 @@ mod tests {
         assert_eq!(app.spec.proxy.choice, ProxyChoice::Environment(name("env_a")));
         let placement = &app.placements[0];
         assert_eq!((&placement.environment, placement.start_seq), (&name("env_a"), Seq(3)));
+        let moving = app.moving.as_ref().unwrap();
+        assert_eq!(moving.former.environments, app.spec.environments);
+        assert_eq!(moving.placements[0].environment, name("env_a"));
+        assert_eq!(app.upgrade.as_ref().unwrap().environment, name("env_a"));
         assert_eq!(recovered.former_name(&name("env_a")), None, "once is enough");
     }
 }

@@ -226,6 +226,7 @@ pub(crate) mod tests {
                 needs_database: false,
                 turn_timeout: std::time::Duration::from_secs(1),
                 shared: None,
+                upgrade_timeout: None,
             };
             place.runtimes.insert(name, summary);
             self.rules = Rules::of(self.environments.values());

@@ -168,6 +168,8 @@ pub struct AppSpec {
     pub proxy: ProxySettings,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether a start is preceded by the recipe's upgrade steps when another version is on disk than ran last.
+    pub auto_upgrade: bool,
     /// Particulars of single environments.
     pub placements: BTreeMap<EnvironmentName, Placement>,
 }
@@ -188,6 +190,7 @@ impl AppSpec {
             limits: Limits::default(),
             proxy: ProxySettings::default(),
             labels: BTreeMap::new(),
+            auto_upgrade: false,
             placements: BTreeMap::new(),
         }
     }

@@ -10,6 +10,7 @@
 //! writing to it and `systemd-notify` fails when nobody is there.
 
 mod exec;
+mod file;
 mod http;
 mod notify;
 mod tcp;
@@ -17,11 +18,14 @@ mod version;
 mod watch;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nbs_core::launch::{Launch, Question};
 use nbs_core::name::AppId;
 use nbs_core::observation::{Answer, Fact, Observation};
+use nbs_core::time::Wall;
 use tokio::task::AbortHandle;
 
 use crate::ports::{CommandRunner, ObservationSender, Prober, VersionQuestion, Watch};
@@ -49,6 +53,7 @@ struct Asked {
     ready: Option<Running>,
     alive: Option<Running>,
     version: Option<Running>,
+    file: Option<Running>,
     notify: Option<Box<NotifySocket>>,
 }
 
@@ -57,6 +62,7 @@ enum Kind {
     Ready,
     Alive,
     Version,
+    File,
 }
 
 /// A task that ends with this value. The ID tells it from its successor.
@@ -77,11 +83,16 @@ impl Asked {
             Kind::Ready => &mut self.ready,
             Kind::Alive => &mut self.alive,
             Kind::Version => &mut self.version,
+            Kind::File => &mut self.file,
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.ready.is_none() && self.alive.is_none() && self.version.is_none() && self.notify.is_none()
+        self.ready.is_none()
+            && self.alive.is_none()
+            && self.version.is_none()
+            && self.file.is_none()
+            && self.notify.is_none()
     }
 }
 
@@ -233,6 +244,11 @@ impl Prober for Probes {
         let app = launch.app.clone();
         let teller = self.teller(&launch);
         self.begin(&app, Kind::Version, version::find(launch, question, self.runner.clone(), teller));
+    }
+
+    fn watch_file(&self, launch: &Launch, path: PathBuf, since: Wall, interval: Duration) {
+        let teller = self.teller(launch);
+        self.begin(&launch.app, Kind::File, file::until_written(path, since, interval, teller));
     }
 
     fn unwatch(&self, app: &AppId) {

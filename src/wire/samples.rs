@@ -14,7 +14,7 @@ use nbs_core::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use nbs_core::observation::Identity;
 use nbs_core::order::{
     Capacity, DropGoal, Goal, InstanceReport, LocalAction, LocalOverride, Order, Refusal, Registration, Report,
-    RunGoal, RuntimeSummary, Select, SharedSummary, Turn,
+    RunGoal, RuntimeSummary, Select, SharedSummary, Turn, UpgradeReport,
 };
 use nbs_core::paths::{AppPath, Paths};
 use nbs_core::phase::Phase;
@@ -22,7 +22,8 @@ use nbs_core::quantity::{ByteSize, CpuQuota};
 use nbs_core::reason::{Reason, ReasonCode};
 use nbs_core::recipe::{Adapter, Listen};
 use nbs_core::record::{
-    AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, LedgerRow, OperationRow, PlacementRow,
+    AppLife, AppRow, EnvironmentRow, GrantRow, KeyRow, LedgerGoal, LedgerRow, MoveRow, OperationRow, PlacementRow,
+    UpgradeNote, UpgradeRow,
 };
 use nbs_core::secret::SecretText;
 use nbs_core::spec::{AppSpec, Hosting, Limits, Placement, ProxyChoice, ProxySettings, StartMode};
@@ -110,6 +111,7 @@ pub fn spec() -> impl Strategy<Value = AppSpec> {
         option::of(database()),
         limits(),
         btree_map("[a-z][a-z./-]{0,9}", "[^\\p{C}]{0,9}", 0..3),
+        any::<bool>(),
     );
     (names, rest)
         .prop_flat_map(|(names, rest)| {
@@ -119,7 +121,7 @@ pub fn spec() -> impl Strategy<Value = AppSpec> {
         .prop_map(
             |(
                 (name, title, runtime, environments),
-                ((start_mode, hosting), env, secrets, database, limits, labels),
+                ((start_mode, hosting), env, secrets, database, limits, labels, auto_upgrade),
                 (proxy, placements),
             )| {
                 AppSpec {
@@ -135,10 +137,13 @@ pub fn spec() -> impl Strategy<Value = AppSpec> {
                     limits,
                     proxy,
                     labels,
+                    auto_upgrade,
                     placements,
                 }
             },
         )
+        // Parts of many rows; on the heap, so that a test's stack holds them.
+        .boxed()
 }
 
 fn secret() -> impl Strategy<Value = SecretText> {
@@ -157,8 +162,15 @@ fn life() -> impl Strategy<Value = AppLife> {
 
 /// Any app.
 pub fn app_row() -> impl Strategy<Value = AppRow> {
-    (spec(), any::<[u64; 3]>(), [secret(), secret()], vec(placement_row(), 0..4), life()).prop_map(
-        |(spec, numbers, [jwt, db_secret], placements, life)| AppRow {
+    let upkeep = (option::of(upgrade_row()), option::of(move_row()), option::of(any::<String>()));
+    (spec(), any::<[u64; 3]>(), [secret(), secret()], vec(placement_row(), 0..4), life(), upkeep).prop_map(
+        |(spec, numbers, [jwt, db_secret], placements, life, (upgrade, moving, installed))| AppRow {
+            upgrade,
+            moving: moving.map(|mut moving: MoveRow| {
+                Arc::make_mut(&mut moving.former).name = spec.name.clone();
+                Box::new(moving)
+            }),
+            installed,
             spec: Arc::new(spec),
             generation: Generation(numbers[0]),
             jwt,
@@ -168,6 +180,21 @@ pub fn app_row() -> impl Strategy<Value = AppRow> {
             created_at: Wall(numbers[2]),
             life,
         },
+    )
+}
+
+fn upgrade_row() -> impl Strategy<Value = UpgradeRow> {
+    (environment(), any::<u64>(), any::<[bool; 2]>()).prop_map(|(environment, seq, [go, automatic])| UpgradeRow {
+        seq: Seq(seq),
+        environment,
+        go,
+        automatic,
+    })
+}
+
+fn move_row() -> impl Strategy<Value = MoveRow> {
+    (spec(), any::<u64>(), vec(placement_row(), 0..4), option::of(any::<String>())).prop_map(
+        |(former, seq, placements, back)| MoveRow { seq: Seq(seq), former: Arc::new(former), placements, back },
     )
 }
 
@@ -231,9 +258,11 @@ pub fn key_row() -> impl Strategy<Value = KeyRow> {
 /// A goal of an app.
 fn run_goal(app: &AppId) -> impl Strategy<Value = RunGoal> + use<> {
     let app = app.clone();
-    (spec(), any::<u64>(), [secret(), secret()]).prop_map(move |(spec, start_seq, [jwt, db_secret])| {
+    let (numbers, secrets) = (any::<[u64; 2]>(), [secret(), secret()]);
+    (spec(), numbers, secrets, option::of(any::<String>())).prop_map(move |(spec, numbers, secrets, installed)| {
+        let ([start_seq, upgrade_seq], [jwt, db_secret]) = (numbers.map(Seq), secrets);
         let spec = Arc::new(AppSpec { name: app.clone(), ..spec });
-        RunGoal { start_seq: Seq(start_seq), spec, jwt, db_secret, turn: None }
+        RunGoal { start_seq, spec, jwt, db_secret, upgrade_seq, installed, turn: None }
     })
 }
 
@@ -274,35 +303,40 @@ pub fn ledger_row() -> impl Strategy<Value = LedgerRow> {
         let (goal, shelved) = (ledger_goal(&app), option::of(run_goal(&app)));
         (Just(app), goal, shelved)
     });
-    (goals, option::of(local()), rest, numbers).prop_map(|((app, goal, shelved), local, rest, numbers)| {
-        let (port, identity, phase, reason, (adapter, made_in)) = rest;
-        let (long, small, [hook_begun, in_turn], last_log) = numbers;
-        LedgerRow {
-            app,
-            epoch: Epoch(long[0]),
-            generation: Generation(long[1]),
-            intent_seq: Seq(long[2]),
-            goal,
-            run: Run { seq: Seq(long[3]), attempt: small[0] },
-            run_generation: Generation(long[4]),
-            adapter,
-            made_in: made_in.map(|name| RuntimeName::parse(name.as_str()).unwrap()),
-            hooks_done: small[1],
-            hook_begun,
-            in_turn,
-            database: (small[0] % 3 > 0).then_some(Made { own_role: small[0] % 3 == 1 }),
-            port,
-            identity,
-            phase,
-            since: Wall(long[5]),
-            reason,
-            restarts: small[2],
-            last_log,
-            turn: long[6],
-            local,
-            shelved,
-        }
-    })
+    let upgrade = (any::<[u64; 3]>(), any::<u32>(), option::of(any::<String>()));
+    (goals, option::of(local()), rest, numbers, upgrade).prop_map(
+        |((app, goal, shelved), local, rest, numbers, upgrade)| {
+            let (port, identity, phase, reason, (adapter, made_in)) = rest;
+            let ([begun, done, asked], steps, installed) = upgrade;
+            let (long, small, [hook_begun, in_turn], last_log) = numbers;
+            LedgerRow {
+                app,
+                epoch: Epoch(long[0]),
+                generation: Generation(long[1]),
+                intent_seq: Seq(long[2]),
+                goal,
+                run: Run { seq: Seq(long[3]), attempt: small[0] },
+                run_generation: Generation(long[4]),
+                adapter,
+                made_in: made_in.map(|name| RuntimeName::parse(name.as_str()).unwrap()),
+                hooks_done: small[1],
+                hook_begun,
+                in_turn,
+                database: (small[0] % 3 > 0).then_some(Made { own_role: small[0] % 3 == 1 }),
+                port,
+                identity,
+                phase,
+                since: Wall(long[5]),
+                reason,
+                restarts: small[2],
+                last_log,
+                turn: long[6],
+                local,
+                shelved,
+                upgrade: UpgradeNote { begun: Seq(begun), steps, done: Seq(done), asked: Seq(asked), installed },
+            }
+        },
+    )
 }
 
 fn runtime() -> impl Strategy<Value = RuntimeSummary> {
@@ -316,8 +350,9 @@ fn runtime() -> impl Strategy<Value = RuntimeSummary> {
             secrets_needed,
         })
     });
-    (app_id(), adapter(), listen, any::<bool>(), limits(), texts, (0..1_000_000_000u64, shared)).prop_map(
-        |(name, adapter, listen, strip_prefix, max_limits, texts, (turn_timeout, shared))| {
+    let times = (0..1_000_000_000u64, option::of(0..1_000_000_000u64), shared);
+    (app_id(), adapter(), listen, any::<bool>(), limits(), texts, times).prop_map(
+        |(name, adapter, listen, strip_prefix, max_limits, texts, (turn_timeout, upgrade_timeout, shared))| {
             let (description, app_id_pattern, secrets_needed, paths) = texts;
             RuntimeSummary {
                 name: RuntimeName::parse(name.as_str()).unwrap(),
@@ -332,6 +367,7 @@ fn runtime() -> impl Strategy<Value = RuntimeSummary> {
                 needs_database: turn_timeout % 2 == 1,
                 turn_timeout: Duration::from_micros(turn_timeout),
                 shared,
+                upgrade_timeout: upgrade_timeout.map(Duration::from_micros),
             }
         },
     )
@@ -431,7 +467,9 @@ pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
     let texts = (any::<[Option<String>; 2]>(), vec(any::<String>(), 0..3), vec(any::<String>(), 0..3));
     let state = (select(Phase::ALL), option::of(reason()), any::<[bool; 3]>());
     let numbers = (any::<[u64; 4]>(), any::<[u32; 2]>(), option::of(any::<u64>()));
-    (app_id(), place, texts, state, numbers).prop_map(|(app, place, texts, state, numbers)| {
+    let upgrade = (any::<u64>(), any::<bool>(), option::of(any::<String>()));
+    (app_id(), place, texts, state, numbers, upgrade).prop_map(|(app, place, texts, state, numbers, upgrade)| {
+        let (upgraded, wanted, installed) = upgrade;
         let (adapter, address, select, pid, local) = place;
         let ([version, progress], last_log, notes) = texts;
         let (phase, reason, [in_turn, strip_prefix, removing]) = state;
@@ -458,6 +496,7 @@ pub fn instance_report() -> impl Strategy<Value = InstanceReport> {
             notes,
             local,
             removing,
+            upgrade: UpgradeReport { done: Seq(upgraded), wanted, installed },
         }
     })
 }

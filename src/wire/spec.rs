@@ -138,7 +138,7 @@ fn write(spec: &AppSpec, secret: impl Fn(&SecretText) -> Value) -> Value {
         "environments": spec.environments.iter().map(EnvironmentName::as_str).collect::<Vec<_>>(),
         "start_mode": spec.start_mode.as_str(),
         "idle_stop": null,
-        "auto_upgrade": false,
+        "auto_upgrade": spec.auto_upgrade,
         "database": database::write(spec.database.as_ref(), &secret),
         "domains": [],
         "env": texts(&spec.env),
@@ -193,6 +193,8 @@ fn read(walk: &mut Walk, value: &Value, defaults: &SpecDefaults) -> Option<AppSp
     let limits = read_limits(walk, fields.get("limits"));
     let proxy = read_proxy(walk, fields.get("proxy"), environments.as_ref());
     let labels = read_labels(walk, fields.get("labels"));
+    let (path, upgrade) = fields.get("auto_upgrade");
+    let auto_upgrade = walk.flag(&path, upgrade).unwrap_or(false);
     let placements = read_placements(walk, fields.get("placements"), environments.as_ref(), &secrets);
     let spec = AppSpec {
         name: name?,
@@ -207,6 +209,7 @@ fn read(walk: &mut Walk, value: &Value, defaults: &SpecDefaults) -> Option<AppSp
         limits,
         proxy,
         labels,
+        auto_upgrade,
         placements,
     };
     check_total(walk, &spec);
@@ -263,10 +266,6 @@ fn refuse_what_is_to_come(walk: &mut Walk, fields: &Fields<'_>) {
     let (path, idle) = fields.get("idle_stop");
     if let Some(idle) = idle.filter(|idle| !idle.is_null()) {
         not_yet(walk, &path, &shown(idle), "leave it out");
-    }
-    let (path, upgrade) = fields.get("auto_upgrade");
-    if walk.flag(&path, upgrade) == Some(true) {
-        not_yet(walk, &path, "true", "write false or leave it out");
     }
     let (path, domains) = fields.get("domains");
     if walk.list(&path, domains).is_some_and(|domains| !domains.is_empty()) {

@@ -39,6 +39,8 @@ pub(crate) struct SpecShape {
     proxy: ProxyShape,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    auto_upgrade: bool,
     #[serde(default)]
     placements: BTreeMap<String, PlacementShape>,
 }
@@ -159,6 +161,7 @@ impl SpecShape {
                 hold_timeout_us: spec.proxy.hold_timeout.map(micros),
             },
             labels: spec.labels.clone(),
+            auto_upgrade: spec.auto_upgrade,
             placements: spec.placements.iter().map(|(name, p)| (name.to_string(), placement(p))).collect(),
         })
     }
@@ -201,6 +204,7 @@ impl SpecShape {
             },
             proxy: ProxySettings { choice, hold_timeout: self.proxy.hold_timeout_us.map(Duration::from_micros) },
             labels: self.labels,
+            auto_upgrade: self.auto_upgrade,
             placements,
         })
     }

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use nbs_core::effect::Effect;
 use nbs_core::environment::FoundLife;
+use nbs_core::id::Run;
 use nbs_core::launch::Launch;
 use nbs_core::name::AppId;
 use nbs_core::observation::{Fact, HookFailure, Observation, SpawnFailure, SpawnFailureKind};
 use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
-use nbs_core::recipe::Adapter;
+use nbs_core::recipe::{Adapter, HookId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ports::{DatabaseMaker, Known, ObservationSender, Prober};
+use crate::ports::{CommandOutput, DatabaseMaker, Known, ObservationSender, Prober};
 use crate::worker::adapters::{Adapters, Logs, needs_notify_socket};
 
 /// Starts of processes under way at one time. More than twice the cores of a small host gains nothing.
@@ -25,6 +26,10 @@ const SPAWNS_AT_ONCE: usize = 8;
 /// Starts of units: systemd does the work, and should always have the next one waiting, also where the cores are busy
 /// and each answer takes us a while to take up.
 const UNITS_AT_ONCE: usize = 64;
+/// Wait for the version on disk. An interpreter takes seconds to load on a busy host; a start waits no longer for it.
+const INSTALLED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Characters of a version.
+const VERSION_MAX: usize = 64;
 
 /// Starts of apps in hosts.
 const MEMBERS_AT_ONCE: usize = 64;
@@ -81,7 +86,11 @@ impl Hands {
             Effect::HostDown(host) => self.adapters.hosts.down(&host),
             Effect::Member { app, run, plan, runs } => self.adapters.hosts.member(&app, run, plan, runs),
             Effect::Spawn(launch) => self.spawn(launch),
-            Effect::Hook { launch, index, argv, timeout } => self.hook(launch, index, argv, timeout),
+            Effect::Hook { launch, hook, argv, timeout } => self.hook(launch, hook, argv, timeout),
+            Effect::AskInstalled { launch, argv } => self.ask_installed(launch, argv),
+            Effect::WatchFile { launch, path, since, interval } => {
+                self.prober.watch_file(&launch, path, since, interval);
+            }
             Effect::PrepareDatabase { app, run, plan } => {
                 let (databases, observations) = (self.databases.clone(), self.observations.clone());
                 self.tasks.spawn(async move {
@@ -129,18 +138,20 @@ impl Hands {
             Effect::WatchAlive(watch) => self.prober.watch_alive(watch),
             Effect::AskVersion { launch, question } => self.prober.ask_version(launch, question),
             Effect::Unwatch(app) => self.prober.unwatch(&app),
-            Effect::CleanUp { app, run, purge_data } => {
-                let (adapters, observations) = (self.adapters.clone(), self.observations.clone());
-                self.tasks.spawn(async move {
-                    if let Err(error) = adapters.clean_up(&app, purge_data).await {
-                        tracing::warn!(app = %app, %error, "not everything of a removed app could be cleaned up");
-                    }
-                    let _ = observations.send(Observation { app, run, fact: Fact::CleanedUp }).await;
-                });
-            }
+            Effect::CleanUp { app, run, purge_data } => self.clean_up(app, run, purge_data),
             // Committed and told by the loop itself.
             Effect::Remember(_) | Effect::Forget(_) | Effect::Follow(_) | Effect::Report(_) => {}
         }
+    }
+
+    fn clean_up(&self, app: AppId, run: Run, purge_data: bool) {
+        let (adapters, observations) = (self.adapters.clone(), self.observations.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = adapters.clean_up(&app, purge_data).await {
+                tracing::warn!(app = %app, %error, "not everything of a removed app could be cleaned up");
+            }
+            let _ = observations.send(Observation { app, run, fact: Fact::CleanedUp }).await;
+        });
     }
 
     fn spawn(&self, launch: Arc<Launch>) {
@@ -172,12 +183,34 @@ impl Hands {
         });
     }
 
-    fn hook(&self, launch: Arc<Launch>, index: u32, argv: Vec<String>, timeout: Duration) {
+    /// What is run for an app from now on is cancelled with this token.
+    fn cancellable(&self, app: &AppId) -> CancellationToken {
+        let cancelled = CancellationToken::new();
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).insert(app.clone(), cancelled.clone());
+        cancelled
+    }
+
+    fn ask_installed(&self, launch: Arc<Launch>, argv: Vec<String>) {
+        let runner = self.adapters.of(launch.adapter()).runner.clone();
+        let (observations, hooks) = (self.observations.clone(), self.hooks.clone());
+        let cancelled = self.cancellable(&launch.app);
+        self.tasks.spawn(async move {
+            let output = tokio::select! {
+                output = runner.run(&launch, &argv, INSTALLED_TIMEOUT, false) => Some(output),
+                () = cancelled.cancelled() => None,
+            };
+            hooks.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch.app);
+            let answer = output.map_or_else(|| Err("it was cancelled".into()), installed);
+            let fact = Fact::Installed(answer);
+            let _ = observations.send(Observation { app: launch.app.clone(), run: launch.run, fact }).await;
+        });
+    }
+
+    fn hook(&self, launch: Arc<Launch>, hook: HookId, argv: Vec<String>, timeout: Duration) {
         self.logs.runs(&launch.app, launch.adapter(), None);
         let runner = self.adapters.of(launch.adapter()).runner.clone();
         let (observations, hooks) = (self.observations.clone(), self.hooks.clone());
-        let cancelled = CancellationToken::new();
-        hooks.lock().unwrap_or_else(PoisonError::into_inner).insert(launch.app.clone(), cancelled.clone());
+        let cancelled = self.cancellable(&launch.app);
         self.tasks.spawn(async move {
             // Dropping the run kills the hook's tree.
             let output = tokio::select! {
@@ -193,9 +226,22 @@ impl Hands {
                     Err(text) => Err(HookFailure { text, last_log: output.last_log }),
                 },
             };
-            let fact = Fact::HookEnded { index, result };
+            let fact = Fact::HookEnded { hook, result };
             let _ = observations.send(Observation { app: launch.app.clone(), run: launch.run, fact }).await;
         });
+    }
+}
+
+/// The version that a command told: its first line.
+fn installed(output: CommandOutput) -> Result<String, String> {
+    match output.result {
+        Ok(ExitOutcome::Code(0)) => {
+            let first = output.last_log.iter().map(|line| line.trim()).find(|line| !line.is_empty());
+            let version = first.map(|line| line.chars().take(VERSION_MAX).collect());
+            version.ok_or_else(|| "installed.exec has written nothing".into())
+        }
+        Ok(outcome) => Err(format!("installed.exec {}", outcome.reason().text)),
+        Err(text) => Err(format!("installed.exec {text}")),
     }
 }
 

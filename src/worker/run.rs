@@ -138,10 +138,10 @@ impl Loop {
         for effect in effects {
             match effect {
                 Effect::Remember(_) | Effect::Forget(_) | Effect::Follow(_) => {}
-                Effect::Hook { launch, index, .. } if !written => {
+                Effect::Hook { launch, hook, .. } if !written => {
                     let text = "was not begun: the ledger cannot be written (is the disk full?)".to_string();
                     let failure = HookFailure { text, last_log: Vec::new() };
-                    let fact = Fact::HookEnded { index, result: Err(failure) };
+                    let fact = Fact::HookEnded { hook, result: Err(failure) };
                     self.hands.observe(Observation { app: launch.app.clone(), run: launch.run, fact });
                 }
                 // Of several reports on one app in one turn only the last one counts.

@@ -241,6 +241,7 @@ fn shown(spec: AppSpec, generation: u64, intent: Intent) -> AppView {
         notes: vec![],
         local: None,
         removing: false,
+        upgrade: Default::default(),
     };
     let instance = InstanceView {
         environment: local(),
@@ -281,6 +282,7 @@ pub fn registration() -> Registration {
         needs_database: false,
         turn_timeout: std::time::Duration::from_secs(60),
         shared: None,
+        upgrade_timeout: None,
     };
     Registration {
         environment: local(),

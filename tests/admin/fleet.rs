@@ -158,6 +158,7 @@ fn answer(order: &Order) -> Report {
         notes: vec![],
         local: None,
         removing: false,
+        upgrade: Default::default(),
     }))
 }
 

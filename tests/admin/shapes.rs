@@ -65,6 +65,7 @@ async fn every_route_answers_as_the_document_says() {
                 let body = match (method.as_str(), path.as_str()) {
                     ("POST", "/api/v1/apps") => r#"{"name":"new","runtime":"node"}"#,
                     ("POST", "/api/v1/tokens") => r#"{"name":"ci"}"#,
+                    ("POST", "/api/v1/apps/{app}/move") => r#"{"environments":["local"],"dry_run":true}"#,
                     ("PATCH", _) => r#"{"title":"T"}"#,
                     _ => "",
                 };

@@ -84,6 +84,7 @@ fn registration(name: &EnvironmentName) -> Registration {
         needs_database: false,
         shared: None,
         turn_timeout: Duration::from_secs(60),
+        upgrade_timeout: None,
     };
     Registration {
         environment: name.clone(),
@@ -135,6 +136,7 @@ fn carried_out(order: &Order, former: Option<&InstanceReport>, now: Wall) -> Rep
         notes: Vec::new(),
         local: None,
         removing: false,
+        upgrade: Default::default(),
     }))
 }
 

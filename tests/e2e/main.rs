@@ -19,3 +19,4 @@ mod visitors;
 mod recipes_run;
 mod shared_hosting;
 mod storage;
+mod upgrade;

@@ -82,6 +82,7 @@ pub fn with_recipe(mut view: EnvironmentView, runtime: &str, paths: Paths) -> En
         secrets_needed: Vec::new(),
         turn_timeout: Duration::from_secs(1),
         shared: None,
+        upgrade_timeout: None,
     };
     Arc::make_mut(&mut view.registration).runtimes.insert(name, summary);
     view

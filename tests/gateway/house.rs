@@ -190,6 +190,7 @@ pub fn running(app: &str, address: Address, strip: bool) -> AppView {
         notes: Vec::new(),
         local: None,
         removing: false,
+        upgrade: Default::default(),
     };
     view.instances[0].report = Some(Arc::new(report));
     view

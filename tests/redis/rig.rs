@@ -346,6 +346,7 @@ pub fn registration(name: &EnvironmentName) -> Registration {
         needs_database: false,
         turn_timeout: Duration::from_secs(30),
         shared: None,
+        upgrade_timeout: None,
     };
     Registration {
         environment: name.clone(),
@@ -377,6 +378,7 @@ pub fn spec(name: &str) -> AppSpec {
         proxy: ProxySettings { choice: ProxyChoice::Required, hold_timeout: None },
         labels: BTreeMap::new(),
         placements: BTreeMap::new(),
+        auto_upgrade: false,
     }
 }
 
@@ -387,6 +389,8 @@ pub fn run(reign: &Reign, name: &str, seq: u64, turn: Option<u64>) -> Order {
         spec: spec(name).into(),
         jwt: SecretText::new("jwt-secret"),
         db_secret: SecretText::new(""),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn,
     };
     Order {
@@ -421,6 +425,7 @@ pub fn instance(name: &str, seq: u64, phase: Phase) -> InstanceReport {
         notes: Vec::new(),
         local: None,
         removing: false,
+        upgrade: Default::default(),
     }
 }
 

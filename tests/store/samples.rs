@@ -57,6 +57,9 @@ pub fn app(name: &str, generation: u64, seq: u64) -> AppRow {
         }],
         created_at: Wall(1_700_000_000_000),
         life: AppLife::Kept,
+        upgrade: None,
+        moving: None,
+        installed: None,
     }
 }
 
@@ -98,6 +101,8 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
         spec: spec(name),
         jwt: SecretText::new(JWT),
         db_secret: SecretText::new(DB_SECRET),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn: None,
     };
     LedgerRow {
@@ -128,8 +133,11 @@ pub fn instance(name: &str, seq: u64) -> LedgerRow {
             spec: spec(name),
             jwt: SecretText::new(JWT),
             db_secret: SecretText::new(DB_SECRET),
+            upgrade_seq: Seq(0),
+            installed: None,
             turn: None,
         }),
+        upgrade: Default::default(),
     }
 }
 
@@ -152,6 +160,7 @@ pub fn environment(name: &str) -> EnvironmentRow {
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
         shared: None,
+        upgrade_timeout: None,
     };
     let registration = Registration {
         environment: environment_name(name),

@@ -33,6 +33,9 @@ pub struct CreateArgs {
     /// When it starts
     #[arg(long, value_name = "MODE", value_parser = modes())]
     start_mode: Option<String>,
+    /// Run the recipe's upgrade steps before a start that finds another version on disk
+    #[arg(long)]
+    auto_upgrade: bool,
     /// A variable (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     env: Vec<String>,
@@ -129,6 +132,9 @@ fn spec(args: CreateArgs) -> Outcome<Map<String, Value>> {
         if let Some(value) = value {
             put(&mut spec, "limits", key, value);
         }
+    }
+    if args.auto_upgrade {
+        spec.insert("auto_upgrade".into(), true.into());
     }
     if args.reuse {
         spec.insert("reuse".into(), true.into());

@@ -7,6 +7,7 @@ pub mod local;
 pub mod logs;
 pub mod run;
 pub mod show;
+pub mod upkeep;
 
 use clap::Subcommand;
 
@@ -29,6 +30,12 @@ pub enum AppVerb {
     Stop(run::LocalArgs),
     /// Stop and start apps
     Restart(run::LocalArgs),
+    /// Stop apps everywhere, run the upgrade steps of their recipe once, and start them
+    Upgrade(run::WholeArgs),
+    /// Have an app run elsewhere; it returns if it does not become ready there
+    Move(upkeep::MoveArgs),
+    /// Give an app another secret of its own; never shown
+    RotateSecret(upkeep::RotateArgs),
     /// Stop and remove apps; their data is kept unless --purge-data is said
     Remove(run::RemoveArgs),
     /// Print what an app wrote
@@ -55,6 +62,9 @@ pub async fn run(session: &mut Session, verb: AppVerb) -> Outcome {
         AppVerb::Start(args) => run::run(session, "start", args).await,
         AppVerb::Stop(args) => run::run_or_local(session, "stop", args).await,
         AppVerb::Restart(args) => run::run_or_local(session, "restart", args).await,
+        AppVerb::Upgrade(args) => run::whole(session, "upgrade", args).await,
+        AppVerb::Move(args) => upkeep::relocate(session, args).await,
+        AppVerb::RotateSecret(args) => upkeep::rotate(session, args).await,
         AppVerb::Remove(args) => run::remove(session, args).await,
         AppVerb::Logs(args) => logs::run(session, args).await,
         AppVerb::Why(args) => show::why(session, &args.name).await,

@@ -1,4 +1,4 @@
-//! `app start|stop|restart|remove` and `stop-all`: several at once, and wait for the outcome.
+//! `app start|stop|restart|upgrade|remove` and `stop-all`: several at once, and wait for the outcome.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -46,6 +46,18 @@ pub struct LocalArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct WholeArgs {
+    /// Which apps
+    #[arg(required_unless_present = "all", value_name = "NAME")]
+    names: Vec<String>,
+    /// Every app
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct RemoveArgs {
     /// Which apps
     #[arg(required_unless_present = "all", value_name = "NAME")]
@@ -80,6 +92,12 @@ pub async fn run(session: &mut Session, action: &str, args: RunArgs) -> Outcome 
     let body = (!args.environments.is_empty()).then(|| json!({ "environments": args.environments }));
     let requests = names.iter().map(|name| (Method::POST, format!("{}/{action}", path(name)), body.clone()));
     submit(session, requests.collect(), &args.wait).await
+}
+
+/// About whole apps.
+pub async fn whole(session: &mut Session, action: &str, args: WholeArgs) -> Outcome {
+    let WholeArgs { names, all, wait } = args;
+    run(session, action, RunArgs { names, all, environments: Vec::new(), wait }).await
 }
 
 pub async fn run_or_local(session: &mut Session, action: &'static str, args: LocalArgs) -> Outcome {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::effect::Effect;
 use crate::environment::Environment;
-use crate::id::Generation;
+use crate::id::{Generation, Seq};
 use crate::instance::{Context, Instance, inputs};
 use crate::name::{AppId, RuntimeName};
 use crate::order::{Report, RunGoal};
@@ -243,7 +243,15 @@ impl Environment {
         let begun = instance.row.run.seq;
         let start_seq = if taken_up { begun } else { begun.next() };
         (instance.row.generation, instance.row.intent_seq) = (Generation(1), start_seq);
-        let goal = LedgerGoal::Run(RunGoal { start_seq, spec: Arc::new(spec), jwt, db_secret, turn: None });
+        let goal = LedgerGoal::Run(RunGoal {
+            start_seq,
+            spec: Arc::new(spec),
+            jwt,
+            db_secret,
+            turn: None,
+            upgrade_seq: Seq(0),
+            installed: None,
+        });
         match taken_up {
             true => self.with_instance(now, host, effects, |instance, ctx| instance.take_up_host(ctx, goal)),
             false => self.order_host(now, host, goal, effects),

@@ -509,5 +509,6 @@ fn summary(recipe: &Recipe, host: Adapter) -> RuntimeSummary {
             secrets_needed: secrets_in(shared.templates_of_apps().into_iter().map(|(_, template)| template)),
             needs_database: shared.needs_database(),
         }),
+        upgrade_timeout: recipe.upkeep.upgrade_timeout(),
     }
 }

@@ -87,6 +87,7 @@ impl Environment {
             notes: vec!["found without a ledger; it is left alone until the entry says what it should be".into()],
             local: None,
             removing: false,
+            upgrade: Default::default(),
         })
     }
 }

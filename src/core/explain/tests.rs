@@ -43,6 +43,7 @@ fn report(phase: Phase) -> InstanceReport {
         notes: vec![],
         local: None,
         removing: false,
+        upgrade: Default::default(),
     }
 }
 

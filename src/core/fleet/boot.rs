@@ -38,6 +38,10 @@ impl Fleet {
         }
         let concerned = |name: &AppId, app: &super::App| {
             let placement = app.row.placement(environment);
+            // What a failed or cut off upgrade left behind is for somebody to look at.
+            if told.get(name).is_some_and(|report| app.broke_upgrade(environment, report)) {
+                return false;
+            }
             match (told.get(name), placement) {
                 (_, None) => false,
                 // A start that was asked for and has not begun is none that the boot has ended.
@@ -64,10 +68,12 @@ impl Fleet {
     ) -> Vec<Change> {
         let Some(app) = self.living(name) else { return Vec::new() };
         let mut row = app.row.clone();
-        let (mode, life) = (row.spec.start_mode, row.life);
+        let (mode, life, moving) = (row.spec.start_mode, row.life, row.moving.is_some());
         let Some(placement) = row.placement_mut(environment) else { return Vec::new() };
         let before = placement.intent;
         placement.intent = match (before, mode) {
+            // A move goes on, or back.
+            (intent, _) if moving => intent,
             (Intent::Run, StartMode::Manual) => Intent::Stop,
             (Intent::Run, StartMode::OnFirstVisit) | (Intent::OnDemand { .. }, _) => Intent::OnDemand { awake: false },
             (intent, _) => intent,

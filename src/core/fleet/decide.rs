@@ -10,9 +10,6 @@ use crate::id::{Generation, OperationId, Seq};
 use crate::intent::Intent;
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
-use crate::order::InstanceReport;
-use crate::phase::Phase;
-use crate::reason::ReasonCode;
 use crate::record::{AppLife, AppRow, Change, KeyRow, OperationRow, PlacementRow};
 use crate::secret::SecretText;
 use crate::shared::RESERVED;
@@ -42,19 +39,22 @@ pub struct Undo {
 }
 
 /// What a command makes of its app.
-struct Outcome {
-    row: Option<AppRow>,
-    start_seq: Seq,
-    done: bool,
-    already: bool,
-    priority: Priority,
+pub(super) struct Outcome {
+    pub(super) row: Option<AppRow>,
+    pub(super) start_seq: Seq,
+    pub(super) done: bool,
+    pub(super) already: bool,
+    pub(super) priority: Priority,
     /// The environments that it is about; none = all.
-    targets: Vec<EnvironmentName>,
+    pub(super) targets: Vec<EnvironmentName>,
 }
 
 impl Fleet {
     /// Decides on a command.
     pub fn decide(&mut self, now: Now, command: &Command) -> Decision {
+        if let Action::Move { dry_run: true, .. } = &command.action {
+            return Decision::only(self.plan(now, command));
+        }
         match self.known_key(now, command) {
             Some(Ok(operation)) => return Decision::only(Verdict::Repeated(operation)),
             Some(Err(denied)) => return Decision::only(Verdict::Denied(denied)),
@@ -64,6 +64,14 @@ impl Fleet {
         match self.judge(now, seq, command) {
             Err(denied) => Decision::only(Verdict::Denied(denied)),
             Ok(outcome) => self.accept(now, command, outcome),
+        }
+    }
+
+    fn plan(&self, now: Now, command: &Command) -> Verdict {
+        match (self.judge(now, self.seq.next(), command), self.living(&command.app)) {
+            (Err(denied), _) => Verdict::Denied(denied),
+            (Ok(outcome), Some(app)) => Verdict::Planned(self.plan_move(app, &outcome)),
+            (Ok(_), None) => Verdict::Denied(Denied::NotFound(command.app.clone())),
         }
     }
 
@@ -158,7 +166,14 @@ impl Fleet {
                 }
                 Ok(outcome)
             }
-            Action::Start => Ok(judge_start(seq, app, &targets, Intent::Run, Priority::Operator)),
+            Action::Start => Ok(judge_start(seq, app, &targets, Intent::Run, Priority::Operator).instead_of(app)),
+            Action::Upgrade => self.judge_upgrade(now, seq, app),
+            Action::RotateSecret { jwt, restart } => self.judge_rotation(seq, app, jwt, *restart),
+            Action::Move { spec, if_match, .. } => self.judge_move(now, seq, app, spec, *if_match),
+            // What is under way ends with a start.
+            Action::Restart if app.is_upgrading() || app.row.moving.is_some() => {
+                Ok(judge_start(seq, app, &targets, Intent::Run, Priority::Operator))
+            }
             Action::Wake => Ok(judge_start(seq, app, &targets, Intent::OnDemand { awake: true }, Priority::Visitor)),
             Action::Restart => {
                 let mut row = AppRow { intent_seq: seq, ..app.row.clone() };
@@ -166,12 +181,13 @@ impl Fleet {
                     placement.intent = awake_or_run(placement.intent);
                     placement.start_seq = seq;
                 }
-                Ok(Outcome { start_seq: seq, targets, ..Outcome::working(row, Priority::Operator) })
+                let outcome = Outcome { start_seq: seq, targets, ..Outcome::working(row, Priority::Operator) };
+                Ok(outcome.instead_of(app))
             }
             Action::Stop => Ok(judge_stop(seq, app, &targets)),
             Action::Remove { purge_data } => {
                 let life = AppLife::Removing { purge_data: *purge_data };
-                let mut row = AppRow { life, intent_seq: seq, ..app.row.clone() };
+                let mut row = AppRow { life, intent_seq: seq, upgrade: None, moving: None, ..app.row.clone() };
                 for placement in &mut row.placements {
                     placement.intent = Intent::Stop;
                 }
@@ -228,6 +244,9 @@ impl Fleet {
             placements: spec.environments.iter().map(place).collect(),
             created_at: now.wall,
             life: AppLife::Kept,
+            upgrade: None,
+            moving: None,
+            installed: None,
         };
         Ok(Outcome { done: !intent.wants_running(), ..Outcome::working(row, Priority::Operator) })
     }
@@ -248,14 +267,25 @@ impl Fleet {
         if **spec == *app.row.spec {
             return Ok(Outcome::already(&app.row));
         }
+        // The way back would undo it.
+        app.not_moving()?;
+        if spec.environments != app.row.spec.environments {
+            app.not_upgrading()?;
+        }
         let placements = replaced(&app.row, spec, seq);
-        let row =
-            AppRow { spec: spec.clone(), generation: current.next(), intent_seq: seq, placements, ..app.row.clone() };
+        let upgrade = app.row.upgrade.clone().filter(|upgrade| spec.environments.contains(&upgrade.environment));
+        let (spec, generation) = (spec.clone(), current.next());
+        let row = AppRow { spec, generation, intent_seq: seq, placements, upgrade, ..app.row.clone() };
         Ok(Outcome { done: true, ..Outcome::working(row, app.priority) })
     }
 
     /// Whether a spec fits where it is placed. Where the app is `already`, the environment need not be there at present.
-    fn check_spec(&self, now: Now, spec: &AppSpec, already: &BTreeSet<EnvironmentName>) -> Result<(), Denied> {
+    pub(super) fn check_spec(
+        &self,
+        now: Now,
+        spec: &AppSpec,
+        already: &BTreeSet<EnvironmentName>,
+    ) -> Result<(), Denied> {
         let invalid = |field: String, detail: String, hint: String| Err(Denied::Invalid { field, detail, hint });
         if spec.environments.len() > limits::PLACEMENTS_MAX {
             let detail = format!("{} environments are more than an app may have", spec.environments.len());
@@ -376,6 +406,9 @@ impl Fleet {
             ActionKind::Start => ("app_start_accepted", "told to start"),
             ActionKind::Stop => ("app_stop_accepted", "told to stop"),
             ActionKind::Restart => ("app_restart_accepted", "told to restart"),
+            ActionKind::Upgrade => ("app_upgrade_accepted", "told to upgrade"),
+            ActionKind::RotateSecret => ("app_secret_rotated", "given another secret"),
+            ActionKind::Move => ("app_move_accepted", "told to move"),
             ActionKind::Remove => ("app_remove_accepted", "told to go"),
         };
         if already {
@@ -397,8 +430,8 @@ impl Fleet {
         // One that waits for other environments too goes on for those; see `progress`.
         let covered = |row: &OperationRow| row.view.environments.iter().all(|one| targets.contains(one));
         let pointless = |row: &OperationRow| match by {
-            ActionKind::Create | ActionKind::Update => false,
-            ActionKind::Start | ActionKind::Restart => !wants_run(row) && covered(row),
+            ActionKind::Create | ActionKind::Update | ActionKind::RotateSecret | ActionKind::Move => false,
+            ActionKind::Start | ActionKind::Restart | ActionKind::Upgrade => !wants_run(row) && covered(row),
             ActionKind::Stop => wants_run(row) && covered(row),
             ActionKind::Remove => true,
         };
@@ -418,46 +451,24 @@ impl Decision {
 }
 
 impl Outcome {
-    fn working(row: AppRow, priority: Priority) -> Self {
+    pub(super) fn working(row: AppRow, priority: Priority) -> Self {
         let start_seq = latest_start(&row);
         Self { row: Some(row), start_seq, done: false, already: false, priority, targets: Vec::new() }
     }
 
-    fn already(row: &AppRow) -> Self {
+    pub(super) fn already(row: &AppRow) -> Self {
         let start_seq = latest_start(row);
         Self { row: None, start_seq, done: true, already: true, priority: Priority::Operator, targets: Vec::new() }
     }
-}
 
-impl App {
-    pub(super) fn report(&self, placement: &PlacementRow) -> Option<&InstanceReport> {
-        self.placed.get(&placement.environment).and_then(|placed| placed.report.as_deref())
-    }
-
-    /// It runs the start that was asked for.
-    fn runs(&self, placement: &PlacementRow) -> bool {
-        let fits = |r: &InstanceReport| r.phase == Phase::Running && r.run.seq >= placement.start_seq;
-        self.report(placement).is_some_and(fits)
-    }
-
-    /// The wanted start was tried and is not getting on by itself: gave up, ended, or waits for its next attempt.
-    fn is_stuck(&self, placement: &PlacementRow) -> bool {
-        self.report(placement).is_some_and(|report| {
-            let tried = report.run.seq >= placement.start_seq && report.intent_seq >= placement.start_seq;
-            tried && matches!(report.phase, Phase::Failed | Phase::Stopped | Phase::Backoff)
-        })
-    }
-
-    fn ended_cleanly(&self, placement: &PlacementRow) -> bool {
-        self.report(placement).is_some_and(|report| {
-            let cleanly = report.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::ExitedCleanly);
-            report.phase == Phase::Stopped && cleanly && report.run.seq >= placement.start_seq
-        })
-    }
-
-    /// Nothing of it runs there or is about to.
-    fn at_rest(&self, placement: &PlacementRow) -> bool {
-        self.report(placement).is_none_or(|report| report.phase == Phase::Stopped)
+    /// What is asked for now takes the place of an upgrade that has failed.
+    pub(super) fn instead_of(mut self, app: &App) -> Self {
+        if let Some(row) = &mut self.row
+            && !app.is_upgrading()
+        {
+            row.upgrade = None;
+        }
+        self
     }
 }
 
@@ -473,9 +484,16 @@ fn targets(app: &App, command: &Command) -> Result<Vec<EnvironmentName>, Denied>
     if let Some(stranger) = named.iter().find(|name| !of_app.contains(*name)) {
         return Err(invalid(format!("\"{stranger}\" is no environment of {}", command.app)));
     }
-    let whole = matches!(command.action, Action::Remove { .. } | Action::Update { .. } | Action::Create { .. });
-    if whole && of_app.iter().any(|name| !named.contains(name)) {
-        return Err(invalid("an app is removed as a whole; to take it out of one environment, edit the spec".into()));
+    let part = of_app.iter().any(|name| !named.contains(name));
+    match command.action {
+        Action::Upgrade if part => {
+            return Err(invalid("an app is upgraded as a whole, as its data is one; name no environment".into()));
+        }
+        Action::Remove { .. } | Action::Update { .. } | Action::Create { .. } if part => {
+            let detail = "an app is removed as a whole; to take it out of one environment, edit the spec";
+            return Err(invalid(detail.into()));
+        }
+        _ => {}
     }
     let targets: BTreeSet<EnvironmentName> = named.iter().cloned().collect();
     match targets.is_empty() {
@@ -485,7 +503,13 @@ fn targets(app: &App, command: &Command) -> Result<Vec<EnvironmentName>, Denied>
 }
 
 /// A start joins one that is under way; what runs is so already; anything else begins afresh.
-fn judge_start(seq: Seq, app: &App, targets: &[EnvironmentName], intent: Intent, priority: Priority) -> Outcome {
+pub(super) fn judge_start(
+    seq: Seq,
+    app: &App,
+    targets: &[EnvironmentName],
+    intent: Intent,
+    priority: Priority,
+) -> Outcome {
     let mut row = AppRow { intent_seq: seq, ..app.row.clone() };
     let (mut changed, mut starts) = (false, false);
     for placement in row.placements.iter_mut().filter(|placement| targets.contains(&placement.environment)) {
@@ -519,15 +543,18 @@ fn judge_stop(seq: Seq, app: &App, targets: &[EnvironmentName]) -> Outcome {
     if app.row.placements.iter().filter(is_target).all(rests) {
         return Outcome { targets: targets.to_vec(), ..Outcome::already(&app.row) };
     }
-    let mut row = AppRow { intent_seq: seq, ..app.row.clone() };
+    let mut row = AppRow { intent_seq: seq, moving: None, ..app.row.clone() };
     for placement in row.placements.iter_mut().filter(|placement| targets.contains(&placement.environment)) {
         placement.intent = Intent::Stop;
+    }
+    if !row.intent().wants_running() {
+        row.upgrade = None;
     }
     Outcome { targets: targets.to_vec(), ..Outcome::working(row, Priority::Operator) }
 }
 
 /// The places of a changed spec: those that stay as they are, new ones as the app is, former ones on their way out.
-fn replaced(row: &AppRow, spec: &AppSpec, seq: Seq) -> Vec<PlacementRow> {
+pub(super) fn replaced(row: &AppRow, spec: &AppSpec, seq: Seq) -> Vec<PlacementRow> {
     let intent = row.intent();
     let start_seq = if intent.wants_running() { seq } else { Seq(0) };
     let former = row.placements.iter().filter(|placement| !spec.environments.contains(&placement.environment));
@@ -550,13 +577,13 @@ fn latest_start(row: &AppRow) -> Seq {
     row.placements.iter().map(|placement| placement.start_seq).max().unwrap_or_default()
 }
 
-fn awake_or_run(intent: Intent) -> Intent {
+pub(super) fn awake_or_run(intent: Intent) -> Intent {
     match intent {
         Intent::OnDemand { .. } => Intent::OnDemand { awake: true },
         Intent::Run | Intent::Stop => Intent::Run,
     }
 }
 
-fn join<'a>(names: impl Iterator<Item = &'a EnvironmentName>) -> String {
+pub(super) fn join<'a>(names: impl Iterator<Item = &'a EnvironmentName>) -> String {
     names.map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -12,8 +12,11 @@ mod govern;
 mod observe;
 mod presence;
 mod progress;
+mod relocate;
 mod settle;
 mod show;
+mod told;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -67,6 +70,8 @@ struct Place {
     registration: Arc<Registration>,
     heard: Now,
     draining: bool,
+    /// It has told all it has since this entry began.
+    listed: bool,
     lease: Lease,
     /// What readers were last told of it.
     told: Presence,
@@ -183,6 +188,7 @@ impl Fleet {
                 registration: Arc::new(row.registration),
                 heard,
                 draining: row.draining,
+                listed: false,
                 lease: Lease::awaited(now.mono),
                 told: Presence::Awaited,
                 proxy: None,
@@ -290,6 +296,6 @@ impl Fleet {
 
 /// Whether an operation waits for an app to run.
 fn wants_run(row: &OperationRow) -> bool {
-    use crate::command::ActionKind::{Create, Restart, Start};
-    matches!(row.view.action, Create | Start | Restart)
+    use crate::command::ActionKind::{Create, Move, Restart, RotateSecret, Start, Upgrade};
+    matches!(row.view.action, Create | Start | Restart | Upgrade | RotateSecret | Move)
 }

@@ -14,7 +14,7 @@ use crate::order::{InstanceReport, Refusal, Registration, Report};
 use crate::phase::Phase;
 use crate::reason::ReasonCode;
 use crate::recipe::Adapter;
-use crate::record::{AppLife, Change, PlacementRow};
+use crate::record::{AppLife, AppRow, Change, PlacementRow};
 use crate::time::Now;
 use crate::unit::unit_name;
 use crate::view::{OperationStatus, Presence};
@@ -168,6 +168,7 @@ impl Fleet {
         let known_boot = former.map(|place| place.registration.boot.clone());
         let place = Place {
             draining,
+            listed: true,
             lease,
             told: former.map_or(Presence::Awaited, |place| place.told),
             proxy: former.and_then(|place| place.proxy.clone()),
@@ -215,7 +216,8 @@ impl Fleet {
         self.unsettled.insert(name.clone());
         let place = (name.clone(), environment.clone());
         let known = app.row.intent_seq;
-        let wants_run = app.row.placement(environment).is_some_and(|placement| placement.intent.wants_running());
+        let here = app.row.placement(environment);
+        let wants_run = here.is_some_and(|here| here.intent.wants_running() && !app.is_held(here));
         match (report.in_turn, self.queue.turn_of(&place)) {
             (true, None) => {
                 let start = app.row.placement(environment).map_or(Seq(0), |placement| placement.start_seq);
@@ -229,10 +231,22 @@ impl Fleet {
         }
         let mut changes: Vec<Change> = self.overtake(environment, &report).into_iter().collect();
         if before != Some((report.phase, report.run)) {
+            changes.extend(self.note_installed(&report));
+        }
+        if before != Some((report.phase, report.run)) {
             changes.extend(self.phase_event(now, environment, &report, before.map(|(phase, _)| phase)));
         }
         changes.extend(self.judge_operations(now, &name));
         changes
+    }
+
+    /// The version that an instance has become ready with is that of the app's data from now on.
+    fn note_installed(&mut self, report: &InstanceReport) -> Option<Change> {
+        let version = report.upgrade.installed.clone().filter(|_| report.phase == Phase::Running)?;
+        let app = self.apps.get(&report.app).filter(|app| app.row.installed.as_ref() != Some(&version))?;
+        let row = AppRow { installed: Some(version), ..app.row.clone() };
+        self.put_app(row.clone());
+        Some(Change::App(Box::new(row)))
     }
 
     /// A worker took up a later command than this record knows: the record is an older copy. What it says counts, so the
@@ -287,6 +301,9 @@ impl Fleet {
                     && !matches!(before, Some(Phase::Backoff | Phase::Spawning | Phase::Starting)) =>
             {
                 ("instance_crashed", format!("{app} ended{why}; it is started again at once"))
+            }
+            Phase::Upgrading if !report.upgrade.wanted && before != Some(Phase::Upgrading) => {
+                ("instance_upgrading", format!("{app} is being upgraded"))
             }
             Phase::Failed => ("instance_failed", format!("{app} is in error{why}")),
             Phase::Stopped if before.is_some() => ("instance_stopped", format!("{app} is stopped{why}")),

@@ -31,6 +31,7 @@ impl Fleet {
         let Some(app) = self.apps.get(name) else { return Progress::At(OperationStatus::Accepted) };
         let mut least: Option<OperationStatus> = None;
         let mut failed = None;
+        let mut held = None;
         for environment in &operation.view.environments {
             let (Some(placed), Some(placement)) = (app.placed.get(environment), app.row.placement(environment)) else {
                 continue;
@@ -51,6 +52,10 @@ impl Fleet {
                 (false, None) => Progress::At(OperationStatus::Accepted),
             };
             let status = match overruled(operation, placement, one) {
+                Progress::At(_) if wants_run(operation) && app.is_held_in_vain(placement) => {
+                    held = app.row.upgrade.as_ref().map(|upgrade| &upgrade.environment);
+                    OperationStatus::Done
+                }
                 Progress::Done => OperationStatus::Done,
                 Progress::Failed(why) => {
                     let several = operation.view.environments.len() > 1;
@@ -68,6 +73,13 @@ impl Fleet {
                 Progress::At(status) => status,
             };
             least = Some(least.map_or(status, |least| least.min(status)));
+        }
+        let vain = |place| format!("it is held stopped, as its upgrade in {place} did not end well");
+        let failed = failed.or(held.map(vain));
+        // A move ends where it began or where it should go, and says which.
+        if app.is_move(operation.view.seq) {
+            let under_way = |status: OperationStatus| status.min(OperationStatus::Started);
+            return Progress::At(least.map_or(OperationStatus::Accepted, under_way));
         }
         // A removal ends with its last report, not by a phase.
         let removing = operation.view.action == ActionKind::Remove;

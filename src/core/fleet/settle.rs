@@ -89,7 +89,9 @@ impl Fleet {
                 None => Goal::Stop,
             },
             _ if placement.leaving => Goal::Remove { purge_data: false, drop: None },
-            _ if placement.intent.wants_running() => self.run_goal(name, environment, None)?,
+            _ if placement.intent.wants_running() && !app.is_held(placement) => {
+                self.run_goal(name, environment, None)?
+            }
             _ => Goal::Stop,
         };
         let (generation, intent_seq) = (app.row.generation, app.row.intent_seq);
@@ -119,6 +121,8 @@ impl Fleet {
     }
 
     fn settle_app(&mut self, now: Now, name: &AppId, settled: &mut Settled) {
+        settled.urgent.extend(self.advance_upgrade(now, name));
+        settled.urgent.extend(self.advance_move(now, name));
         let Some(app) = self.living(name) else { return };
         let environments: Vec<EnvironmentName> = app.placed.keys().cloned().collect();
         for environment in environments {
@@ -161,9 +165,10 @@ impl Fleet {
         let (Some(placed), Some(placement)) = (app.placed.get(environment), app.row.placement(environment)) else {
             return Need::Nothing;
         };
+        let wants_running = placement.intent.wants_running() && !app.is_held(placement);
         if !self.is_there(now, environment) {
             // What waits for a silent environment keeps its place in the queue.
-            return match placement.intent.wants_running() && placed.sent.is_none() && !app.has_begun(placement) {
+            return match wants_running && placed.sent.is_none() && !app.has_begun(placement) {
                 true => Need::Turn,
                 false => Need::Nothing,
             };
@@ -184,7 +189,7 @@ impl Fleet {
                 false => Need::Order(Goal::Remove { purge_data, drop }),
             };
         }
-        if placement.intent.wants_running() {
+        if wants_running {
             if !app.has_begun(placement) {
                 return match sent.is_some_and(|sent| sent.with_turn) || self.must_wait(now, app, placement) {
                     true => Need::Nothing,
@@ -197,7 +202,8 @@ impl Fleet {
             };
         }
         // An instance that this environment never had needs no order to be stopped, unless one to run is under way.
-        let may_exist = report.is_some() || placed.sent.is_some();
+        let in_turn = self.queue.turn_of(&(name.clone(), environment.clone())).is_some();
+        let may_exist = report.is_some() || placed.sent.is_some() || in_turn;
         let rests =
             report.is_none_or(|report| report.phase == Phase::Stopped && report.intent_seq >= app.row.intent_seq);
         match answered || sent.is_some() || (!may_exist && rests) {
@@ -219,6 +225,11 @@ impl Fleet {
         if others.into_iter().any(unheard) {
             return true;
         }
+        // An upgrade waits until everything else of the app is stopped.
+        let here = app.row.upgrade.as_ref().filter(|upgrade| upgrade.environment == placement.environment);
+        if here.is_some_and(|upgrade| !upgrade.go) {
+            return true;
+        }
         let older = app.row.placements.iter().filter(|other| other.since < placement.since || other.leaving);
         older.filter(|other| other.environment != placement.environment).any(|other| {
             if other.leaving {
@@ -233,10 +244,11 @@ impl Fleet {
     }
 
     fn run_goal(&self, name: &AppId, environment: &EnvironmentName, turn: Option<Turn>) -> Option<Goal> {
-        let row = &self.apps.get(name)?.row;
+        let app = self.apps.get(name)?;
+        let (row, upgrade_seq) = (&app.row, app.upgrade_seq(environment));
         let (spec, jwt, db_secret) = (row.spec.clone(), row.jwt.clone(), row.db_secret.clone());
-        let start_seq = row.placement(environment)?.start_seq;
-        Some(Goal::Run(RunGoal { start_seq, spec, jwt, db_secret, turn }))
+        let (start_seq, installed) = (row.placement(environment)?.start_seq, row.installed.clone());
+        Some(Goal::Run(RunGoal { start_seq, spec, jwt, db_secret, upgrade_seq, installed, turn }))
     }
 
     /// Makes an order and notes that it waits for an answer.
@@ -260,13 +272,16 @@ impl Fleet {
 
     /// How long a turn may last: stopping the former life, the database, every hook, and the last moment of readiness.
     pub(super) fn turn_timeout(&self, name: &AppId, environment: &EnvironmentName) -> Duration {
-        let spec = self.apps.get(name).map(|app| &app.row.spec);
-        let timeout = spec
-            .zip(self.places.get(environment))
-            .and_then(|(spec, place)| Some(place.registration.runtimes.get(&spec.runtime)?.turn_timeout_of(spec)));
-        let made = spec.is_some_and(|spec| spec.database.is_some());
+        let row = self.apps.get(name).map(|app| &app.row);
+        let place = self.places.get(environment);
+        let known = row.zip(place);
+        let known = known.and_then(|(row, place)| Some((row, place.registration.runtimes.get(&row.spec.runtime)?)));
+        let made = row.is_some_and(|row| row.spec.database.is_some());
         let database = if made { limits::DATABASE_TIMEOUT } else { Duration::ZERO };
-        timeout.unwrap_or(limits::START_TIMEOUT) + database + limits::ACCEPT_BY
+        let upgrades = row.is_some_and(|row| row.upgrade.is_some() || row.spec.auto_upgrade);
+        let more = known.and_then(|(_, summary)| summary.upgrade_timeout).filter(|_| upgrades).unwrap_or_default();
+        let usual = known.map_or(limits::START_TIMEOUT, |(row, summary)| summary.turn_timeout_of(&row.spec));
+        usual + database + more + limits::ACCEPT_BY
     }
 }
 
@@ -284,7 +299,7 @@ impl App {
 
 /// Whether a report says that a start was begun, is next after the former life's end, or was put aside there.
 pub(super) fn has_taken(report: &InstanceReport, start: Seq) -> bool {
-    let next = report.phase == Phase::Stopping && report.in_turn;
+    let next = matches!(report.phase, Phase::Stopping | Phase::Upgrading) && report.in_turn;
     let aside = report.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
     report.run.seq >= start || (report.intent_seq >= start && (next || aside))
 }

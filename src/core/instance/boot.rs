@@ -10,7 +10,7 @@ use super::{Context, Instance};
 impl Instance {
     pub(super) fn recover_after_boot(&mut self, ctx: &mut Context<'_>, was: Phase) {
         match was {
-            Phase::Preparing if self.row.hook_begun => self.hook_interrupted(ctx),
+            Phase::Preparing | Phase::Upgrading if self.row.hook_begun => self.hook_interrupted(ctx),
             // A hook is not run again for the same command; a later one asks for it.
             Phase::Failed if self.failed_by_hook() => {}
             _ if ctx.autonomous && self.comes_back() && self.is_only_here() => self.wait_for_slot(ctx),

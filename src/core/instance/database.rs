@@ -59,7 +59,7 @@ impl Instance {
     }
 
     fn prepares_database(&self) -> bool {
-        self.row.phase == Phase::Preparing && !self.row.hook_begun
+        self.row.phase == Phase::Preparing && !self.row.hook_begun && !self.asking
     }
 
     /// Waits for the server. `ended`: why its process ended, if that is what made it wait.

@@ -135,9 +135,12 @@ impl Instance {
         self.stop = Some(Stop { step: 0, killing: false, then });
         ctx.effects.push(Effect::Unwatch(self.row.app.clone()));
         match from {
-            Phase::Preparing if self.row.hook_begun => ctx.effects.push(Effect::CancelHook(self.row.app.clone())),
-            // Whatever becomes of its database is of no interest any more, and can be done again.
-            Phase::Preparing => self.finish_stop(ctx),
+            Phase::Preparing | Phase::Upgrading if self.row.hook_begun || self.asking => {
+                ctx.effects.push(Effect::CancelHook(self.row.app.clone()));
+            }
+            // Nothing runs: it waits for the entry; or whatever becomes of its database is of no interest any more, and can
+            // be done again.
+            Phase::Preparing | Phase::Upgrading => self.finish_stop(ctx),
             Phase::Spawning if awaited => self.finish_stop(ctx),
             Phase::Spawning => {} // `spawned` or `spawn_failed` goes on
             _ => self.stop_step(ctx),

@@ -17,23 +17,23 @@ impl Instance {
         if matches!(self.row.goal, LedgerGoal::Remove { .. }) {
             return;
         }
+        // What the entry stopped stays stopped; only a stop of the same kind is taken back here.
+        let stopped_here = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
         match local.action {
             LocalAction::Stop => {
                 match std::mem::replace(&mut self.row.goal, LedgerGoal::Stop) {
                     LedgerGoal::Run(goal) => self.row.shelved = Some(goal),
                     // The entry says so already, and there is nothing to hold against it.
-                    _ if self.row.shelved.is_none() => return,
+                    _ if !stopped_here => return,
                     _ => {}
                 }
                 self.come_to_rest(ctx);
             }
             LocalAction::Restart => {
-                // What the entry stopped stays stopped; only a stop of the same kind is taken back here.
-                let stopped_here = self.row.local.as_ref().is_some_and(|local| local.action == LocalAction::Stop);
                 if let Some(goal) = self.row.shelved.take_if(|_| stopped_here) {
                     self.row.goal = LedgerGoal::Run(goal);
                 }
-                if self.wanted_start().is_none() {
+                if self.wanted_start().is_none() || self.is_in_step() {
                     return;
                 }
                 // Why it was not well before is no more of interest, and would read as the reason of this stop.

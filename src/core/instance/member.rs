@@ -41,7 +41,7 @@ impl Instance {
             Phase::Stopped | Phase::Failed => {
                 self.is_to_be_cleaned() && self.cleaning != Cleaning::Done && self.row.made_in.is_some()
             }
-            Phase::Preparing | Phase::Spawning | Phase::Backoff => wants_run,
+            Phase::Preparing | Phase::Upgrading | Phase::Spawning | Phase::Backoff => wants_run,
             Phase::Starting | Phase::Running | Phase::Stopping => lives_there,
         }
     }

@@ -10,6 +10,8 @@
 //!     │                     └──────────────────────────── Backoff ◀──────────┘
 //!     └───────────── Stopping ◀── order: stop, restart, remove; start deadline; not alive
 //! ```
+//! Between `Preparing` and `Spawning`, a start with an upgrade is `Upgrading` (`upgrade.rs`).
+//!
 //! Every life (`Run`) has one spawn; a fact about another life than the present one is ignored. What must survive is in
 //! `row`, remembered before it is acted upon. Deliberately absent: turns and slots across apps (`environment`), why an
 //! order was given (`fleet`).
@@ -23,6 +25,7 @@ mod repair;
 mod recover;
 mod start;
 mod stray;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +42,7 @@ use crate::phase::Phase;
 use crate::port_book::PortBook;
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
 use crate::recipe::{Adapter, Check, Recipe};
-use crate::record::{LedgerGoal, LedgerRow};
+use crate::record::{LedgerGoal, LedgerRow, UpgradeNote};
 use crate::restart::RestartHistory;
 use crate::shared::{Listed, RunningHost};
 use crate::time::{Mono, Now, Wall};
@@ -126,6 +129,8 @@ pub struct Instance {
     alive_failures: u32,
     version: Option<String>,
     notes: Vec<String>,
+    /// It was asked which version is on disk, and there is no answer yet.
+    asking: bool,
     next_attempt: Option<Wall>,
     /// Its end was told, and the adapter starts it again by itself: there is nothing to spawn.
     repairing: bool,
@@ -171,6 +176,7 @@ impl Instance {
             turn: 0,
             local: None,
             shelved: None,
+            upgrade: UpgradeNote::default(),
         })
     }
 
@@ -191,6 +197,7 @@ impl Instance {
             alive_failures: 0,
             version: None,
             notes: Vec::new(),
+            asking: false,
             next_attempt: None,
             repairing: false,
             prepared: None,
@@ -276,6 +283,8 @@ impl Instance {
             self.start_or_restart(ctx);
         } else if !wants_run {
             self.come_to_rest(ctx);
+        } else if self.awaits_entry() {
+            self.spawn(ctx);
         }
     }
 
@@ -285,6 +294,8 @@ impl Instance {
             Phase::Backoff if self.repairing => self.begin_stop(ctx, Then::Start),
             Phase::Stopped | Phase::Failed | Phase::Backoff => self.begin(ctx),
             Phase::Stopping => self.stop_then(Then::Start),
+            Phase::Upgrading if self.is_in_step() => {} // the new start follows once the step has ended
+            Phase::Upgrading => self.begin(ctx),
             Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
                 self.begin_stop(ctx, Then::Start);
             }
@@ -308,7 +319,7 @@ impl Instance {
                 self.sweep_again(ctx);
             }
             Phase::Stopping => self.stop_then(Then::Rest),
-            Phase::Preparing | Phase::Spawning | Phase::Starting | Phase::Running => {
+            Phase::Preparing | Phase::Upgrading | Phase::Spawning | Phase::Starting | Phase::Running => {
                 self.begin_stop(ctx, Then::Rest);
             }
         }
@@ -359,7 +370,9 @@ impl Instance {
             Fact::DatabaseReady(made) => self.database_ready(ctx, made),
             Fact::DatabaseFailed(failure) => self.database_failed(ctx, failure),
             Fact::DatabaseDropped(result) => self.database_dropped(ctx, result),
-            Fact::HookEnded { index, result } => self.hook_ended(ctx, index, result),
+            Fact::HookEnded { hook, result } => self.hook_ended(ctx, hook, result),
+            Fact::Installed(answer) => self.installed(ctx, answer),
+            Fact::RestartAsked => self.restart_asked(ctx),
         }
     }
 
@@ -411,6 +424,7 @@ impl Instance {
             notes: self.notes.iter().cloned().chain(self.database_notes()).collect(),
             local: row.local.clone(),
             removing: matches!(row.goal, LedgerGoal::Remove { .. }),
+            upgrade: self.upgrade_report(),
         }))
     }
 }

@@ -69,7 +69,7 @@ impl Instance {
     pub(super) fn recover_without_process(&mut self, ctx: &mut Context<'_>, was: Phase) {
         let wants_run = matches!(self.row.goal, LedgerGoal::Run(_));
         match was {
-            Phase::Preparing if self.row.hook_begun => self.hook_interrupted(ctx),
+            Phase::Preparing | Phase::Upgrading if self.row.hook_begun => self.hook_interrupted(ctx),
             Phase::Failed | Phase::Stopped => {}
             // Whatever is left of that life goes first; then what was to follow follows.
             Phase::Stopping => {
@@ -86,7 +86,7 @@ impl Instance {
             }
             _ if !wants_run => self.rest(ctx, None),
             // The spawn was remembered and never happened, or its process is gone: a new life, no failure counted.
-            Phase::Spawning | Phase::Preparing => {
+            Phase::Spawning | Phase::Preparing | Phase::Upgrading => {
                 self.sweep_first(ctx);
                 self.row.run.attempt += 1;
                 self.spawn(ctx);
@@ -118,11 +118,5 @@ impl Instance {
     pub(crate) fn sweep(&mut self, ctx: &mut Context<'_>, run: Run, adapter: Adapter) {
         self.sweeping.insert(run, adapter);
         ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run, adapter });
-    }
-
-    pub(super) fn hook_interrupted(&mut self, ctx: &mut Context<'_>) {
-        self.row.hook_begun = false;
-        let text = format!("prepare hook {} was cut off when the daemon ended", self.row.hooks_done);
-        self.fail(ctx, Reason::new(ReasonCode::HookInterrupted, text));
     }
 }

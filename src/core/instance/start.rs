@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::effect::{Effect, VersionQuestion, Watch};
 use crate::launch::{Inputs, Launch, Question};
 use crate::limits;
-use crate::observation::{Answer, HookFailure, Identity, SpawnFailure, SpawnFailureKind};
+use crate::observation::{Answer, Identity, SpawnFailure, SpawnFailureKind};
 use crate::phase::Phase;
 use crate::quantity::short_duration;
 use crate::reason::{Reason, ReasonCode};
-use crate::recipe::{Adapter, Check, Recipe, VersionProbe};
+use crate::recipe::{Adapter, Check, HookId, Recipe, VersionProbe};
 use crate::record::LedgerGoal;
 use crate::restart::RestartWhen;
 use crate::spec::Hosting;
@@ -71,6 +71,9 @@ impl Instance {
             return self.run_hook(ctx, launch);
         }
         self.row.hook_begun = false;
+        if self.upgrade_first(ctx, &launch) {
+            return;
+        }
         self.enter(ctx, Phase::Spawning);
         ctx.effects.push(Effect::Spawn(launch));
     }
@@ -122,29 +125,8 @@ impl Instance {
                 let timeout = hook.timeout;
                 self.row.hook_begun = true;
                 self.enter(ctx, Phase::Preparing);
-                ctx.effects.push(Effect::Hook { launch, index, argv, timeout });
+                ctx.effects.push(Effect::Hook { launch, hook: HookId::prepare(index), argv, timeout });
             }
-        }
-    }
-
-    pub(super) fn hook_ended(&mut self, ctx: &mut Context<'_>, index: u32, result: Result<(), HookFailure>) {
-        if index != self.row.hooks_done || !self.row.hook_begun {
-            return;
-        }
-        self.row.hook_begun = false;
-        if result.is_ok() {
-            self.row.hooks_done += 1;
-        }
-        self.changed = true;
-        match (self.row.phase, result) {
-            (Phase::Preparing, Ok(())) => self.spawn(ctx),
-            (Phase::Preparing, Err(failure)) => {
-                self.row.last_log = failure.last_log;
-                let text = format!("prepare hook {index} {}", failure.text);
-                self.fail(ctx, Reason::new(ReasonCode::HookFailed, text));
-            }
-            (Phase::Stopping, _) => self.finish_stop(ctx),
-            _ => {}
         }
     }
 
@@ -152,7 +134,7 @@ impl Instance {
         match self.row.phase {
             Phase::Spawning => {
                 self.row.identity = Some(identity);
-                self.notes = notes;
+                self.notes.extend(notes);
                 if self.row.adapter == Adapter::Shared {
                     self.note_limits();
                 }
@@ -295,8 +277,9 @@ impl Instance {
         self.watch_running(ctx);
     }
 
-    /// Asks a running instance for its version, and again and again whether it is alive.
+    /// Asks a running instance for its version, and again and again whether it is alive and wants to be restarted.
     pub(super) fn watch_running(&mut self, ctx: &mut Context<'_>) {
+        self.watch_file(ctx);
         let (Some(recipe), Some(launch), LedgerGoal::Run(goal), Some(identity)) =
             (&self.recipe, &self.launch, &self.row.goal, &self.row.identity)
         else {

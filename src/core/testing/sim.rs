@@ -20,7 +20,7 @@ use crate::limits;
 use crate::name::{AppId, EnvironmentName, RuntimeName};
 use crate::order::{Order, Report};
 use crate::phase::Phase;
-use crate::recipe::{Adapter, Check, Hook, Listen, Ready, Recipe, StopSteps};
+use crate::recipe::{Adapter, Check, Hook, Listen, Ready, Recipe, StopSteps, Upkeep};
 use crate::record::{AppLife, Change, LedgerRow};
 use crate::restart::RestartPolicy;
 use crate::secret::SecretText;
@@ -121,6 +121,12 @@ pub(super) fn recipe(random: &mut Random) -> Recipe {
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
         shared: Some(Arc::new(members::shared())),
+        upkeep: Upkeep {
+            backup: (0..random.below(2)).map(|_| hook.clone()).collect(),
+            upgrade: (0..1 + random.below(2)).map(|_| hook.clone()).collect(),
+            installed: random.chance(70).then(|| vec![Template::default()]),
+            restart_on_file: None,
+        },
     }
 }
 
@@ -188,6 +194,7 @@ impl Sim {
             28 => self.reboot(),
             32..=33 => self.world.database.iter_mut().for_each(|server| server.down = !server.down),
             29..=31 => self.dying = true, // the next turn of the worker is cut off in its midst
+            34 => self.world.version += 1, // another version is installed
             _ => self.advance(),
         }
         self.turns();
@@ -230,7 +237,8 @@ impl Sim {
         let shared = ["d", "e", "f"].contains(&name.as_str()) != self.random.chance(10);
         spec.hosting = if shared { Hosting::Shared } else { Hosting::Dedicated };
         spec.labels.insert("n".into(), self.random.below(3).to_string());
-        let action = match self.random.below(12) {
+        spec.auto_upgrade = self.random.chance(25);
+        let action = match self.random.below(14) {
             0..=2 => Action::Create {
                 spec: Arc::new(spec),
                 jwt: SecretText::new("x"),
@@ -248,6 +256,8 @@ impl Sim {
                 },
                 None => Action::Start,
             },
+            11 => Action::Upgrade,
+            12 => Action::RotateSecret { jwt: SecretText::new("y"), restart: self.random.chance(50) },
             _ => Action::Remove { purge_data: self.random.chance(50) },
         };
         let id = self.new_id();
@@ -296,9 +306,9 @@ impl Sim {
         }
         let run = match &command.action {
             Action::Create { spec, .. } => Some(spec.start_mode == StartMode::WithSupervisor),
-            Action::Start | Action::Restart | Action::Wake => Some(true),
+            Action::Start | Action::Restart | Action::Upgrade | Action::Wake => Some(true),
             Action::Stop | Action::Remove { .. } => Some(false),
-            Action::Update { .. } => None,
+            Action::Update { .. } | Action::RotateSecret { .. } | Action::Move { .. } => None,
         };
         if let Some(run) = run {
             let latest = self.wanted.entry(view.app.clone()).or_insert((view.seq, run));
@@ -322,7 +332,13 @@ impl Sim {
         for (name, row) in &self.disk.apps {
             let begun = self.disk.instances.get(name).map_or(Seq(0), |instance| instance.run.seq);
             let to_come = row.placements.iter().any(|p| p.intent.wants_running() && p.start_seq > begun);
-            if to_come {
+            // An upgrade that was cut off or has failed is left as it is.
+            let broke = self.disk.instances.get(name).zip(row.upgrade.as_ref()).is_some_and(|(instance, upgrade)| {
+                let in_step = instance.phase == Phase::Upgrading && instance.hook_begun;
+                let ended = in_step || instance.phase == Phase::Failed;
+                ended && begun >= upgrade.seq && instance.upgrade.done < upgrade.seq
+            });
+            if to_come || broke {
                 continue;
             }
             let stays = row.intent() == Intent::Run && row.spec.start_mode == StartMode::WithSupervisor;

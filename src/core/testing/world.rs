@@ -11,7 +11,7 @@ use crate::launch::{Address, Launch};
 use crate::name::AppId;
 use crate::observation::{Answer, Fact, HookFailure, Identity, Observation, SpawnFailure, SpawnFailureKind};
 use crate::reason::{ExitOutcome, Reason, ReasonCode};
-use crate::recipe::Adapter;
+use crate::recipe::{Adapter, HookId, HookKind};
 use crate::testing::database::DatabaseServer;
 use crate::testing::members::{Known, Member};
 use crate::testing::random::Random;
@@ -68,7 +68,13 @@ pub struct World {
     /// Faults are over: every process becomes ready soon and lives.
     pub calm: bool,
     /// Hooks that were run, each with the command that asked for the start.
-    hooks: std::collections::BTreeSet<(AppId, crate::id::Seq, u32)>,
+    hooks: std::collections::BTreeSet<(AppId, crate::id::Seq, HookId)>,
+    /// The version on disk.
+    pub version: u64,
+    /// Steps of upgrades that run, each with its end.
+    upgrading: BTreeMap<AppId, Mono>,
+    /// Starts of which a step of an upgrade was begun and has not ended well.
+    unfinished: std::collections::BTreeSet<(AppId, crate::id::Seq)>,
     /// The database server, if apps have databases here.
     pub database: Option<DatabaseServer>,
     /// The entry's record was changed behind its back: the number of a command may mean another one now.
@@ -95,6 +101,9 @@ impl World {
             calm: false,
             hooks: std::collections::BTreeSet::new(),
             database: None,
+            version: 1,
+            upgrading: BTreeMap::new(),
+            unfinished: std::collections::BTreeSet::new(),
             numbers_reused: false,
             violations: Vec::new(),
         }
@@ -107,6 +116,10 @@ impl World {
 
     /// Acts on an effect, as the adapters would.
     pub fn act(&mut self, now: Mono, effect: &Effect) {
+        if let Effect::Spawn(launch) | Effect::Hook { launch, .. } | Effect::AskInstalled { launch, .. } = effect {
+            // A new life may have the name of one whose ledger was lost.
+            self.strays.remove(&(launch.app.clone(), launch.run));
+        }
         if let Some((app, run, fact)) = self.database.as_mut().and_then(|server| server.act(effect)) {
             return self.tell(now, 20, app, run, fact);
         }
@@ -117,15 +130,22 @@ impl World {
             Effect::Spawn(launch) => self.spawn(now, launch),
             Effect::Signal { app, run, .. } => self.signal(now, app, *run),
             Effect::KillTree { app, run, .. } => self.kill_tree(now, app, *run),
-            Effect::Hook { launch, index, .. } => {
-                if !self.hooks.insert((launch.app.clone(), launch.run.seq, *index)) && !self.numbers_reused {
+            Effect::Hook { launch, hook, .. } => {
+                if !self.hooks.insert((launch.app.clone(), launch.run.seq, *hook)) && !self.numbers_reused {
                     let (app, seq) = (&launch.app, launch.run.seq);
-                    self.violations.push(format!("hook {index} of {app} was run twice for command {seq}"));
+                    self.violations.push(format!("{hook} of {app} was run twice for command {seq}"));
+                }
+                if hook.kind != HookKind::Prepare {
+                    self.unfinished.insert((launch.app.clone(), launch.run.seq));
+                    self.upgrading.insert(launch.app.clone(), now.after(Duration::from_millis(300)));
+                    if let Some(other) = self.processes.values().find(|process| process.app == launch.app) {
+                        self.violations.push(format!("{} is upgraded while {} still lives", launch.app, other.run));
+                    }
                 }
                 let failed = !self.calm && self.random.chance(10);
                 let failure = HookFailure { text: "simulated".into(), last_log: Vec::new() };
                 let result = if failed { Err(failure) } else { Ok(()) };
-                self.tell(now, 300, launch.app.clone(), launch.run, Fact::HookEnded { index: *index, result });
+                self.tell(now, 300, launch.app.clone(), launch.run, Fact::HookEnded { hook: *hook, result });
             }
             Effect::WatchReady(watch) => {
                 let pid = watch.pid;
@@ -136,6 +156,11 @@ impl World {
                         self.tell(now, after, app, run, Fact::Readiness(Answer::Ready));
                     }
                 }
+            }
+            Effect::AskInstalled { launch, .. } => {
+                let known = self.calm || self.random.chance(90);
+                let answer = if known { Ok(self.version.to_string()) } else { Err("simulated".into()) };
+                self.tell(now, 20, launch.app.clone(), launch.run, Fact::Installed(answer));
             }
             Effect::Adopt(life) => self.look_after(now, life),
             Effect::CleanUp { app, run, .. } => self.tell(now, 3, app.clone(), *run, Fact::CleanedUp),
@@ -159,14 +184,21 @@ impl World {
         }
     }
 
+    /// The apps of which a step of an upgrade runs now.
+    pub fn in_upgrade(&self, now: Mono) -> impl Iterator<Item = &AppId> {
+        self.upgrading.iter().filter(move |(_, end)| **end > now).map(|(app, _)| app)
+    }
+
     /// The worker's ledger is lost: hooks may be run again, as nobody knows that they were.
     pub fn forget_hooks(&mut self) {
         self.hooks.clear();
+        self.unfinished.clear();
     }
 
     /// Somebody on the host asked for this app's start anew.
     pub fn forget_hooks_of(&mut self, app: &AppId) {
         self.hooks.retain(|(other, _, _)| other != app);
+        self.unfinished.retain(|(other, _)| other != app);
     }
 
     /// Whether a life's process is there and ready.
@@ -182,6 +214,9 @@ impl World {
         let (app, run) = (launch.app.clone(), launch.run);
         if self.members.contains_key(&app) {
             self.violations.push(format!("{app} was started as {run} while it runs in a host"));
+        }
+        if self.unfinished.contains(&(app.clone(), run.seq)) && !self.numbers_reused {
+            self.violations.push(format!("{app} was started as {run} though a step of its upgrade did not end well"));
         }
         if let Some(other) = self.processes.values().find(|process| process.app == app) {
             self.violations.push(format!("{app} was started as {run} while {} still lives", other.run));
@@ -286,6 +321,7 @@ impl World {
         self.database.iter_mut().for_each(DatabaseServer::forget_watch);
         self.attached.clear();
         self.known.clear();
+        self.upgrading.clear();
         for (_, observation) in std::mem::take(&mut self.facts) {
             self.sweep(&observation);
         }
@@ -340,6 +376,9 @@ impl World {
         let facts: Vec<Observation> = self.facts.drain(..count).map(|(_, observation)| observation).collect();
         for observation in &facts {
             self.sweep(observation);
+            if let Fact::HookEnded { result: Ok(()), .. } = &observation.fact {
+                self.unfinished.remove(&(observation.app.clone(), observation.run.seq));
+            }
         }
         facts
     }

@@ -16,7 +16,7 @@ use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::observation::{Answer, Fact, Identity, Observation, SpawnFailure, SpawnFailureKind};
 use nbs_core::order::{Goal, Order, Refusal, Report, RunGoal, Turn};
 use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
-use nbs_core::recipe::{Adapter, Check, Listen, Ready, Recipe, StopSteps};
+use nbs_core::recipe::{Adapter, Check, Hook, HookId, HookKind, Listen, Ready, Recipe, StopSteps, Upkeep};
 use nbs_core::record::{Change, Recovered};
 use nbs_core::restart::RestartPolicy;
 use nbs_core::secret::SecretText;
@@ -81,6 +81,13 @@ fn recipe() -> Recipe {
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
         shared: None,
+        upkeep: Upkeep {
+            upgrade: vec![Hook {
+                command: vec![Template::parse("/bin/upgrade").unwrap()],
+                timeout: Duration::from_secs(5),
+            }],
+            ..Default::default()
+        },
     }
 }
 
@@ -130,6 +137,8 @@ fn order(n: u8, seq: u64, kind: u8) -> Order {
             spec: Arc::new(spec(n)),
             jwt: SecretText::new(""),
             db_secret: SecretText::new(""),
+            upgrade_seq: Seq(0),
+            installed: None,
             turn: Some(Turn { accept_by: Duration::from_secs(10), number: seq }),
         }),
     };
@@ -147,7 +156,7 @@ fn fact(kind: u8) -> Fact {
         5 => Fact::TreeGone,
         6 | 7 => Fact::Readiness(Answer::Ready),
         8 => Fact::Liveness(Some("no".into())),
-        9 => Fact::HookEnded { index: 0, result: Ok(()) },
+        9 => Fact::HookEnded { hook: HookId::prepare(0), result: Ok(()) },
         10 => Fact::Restarting {
             reason: Reason::new(ReasonCode::Signal, "x"),
             last_log: Vec::new(),
@@ -207,7 +216,7 @@ proptest! {
     /// A command that could not be committed leaves nothing behind; a denied one neither.
     #[test]
     fn what_is_taken_back_or_denied_changed_nothing(
-        steps in prop::collection::vec((0u8..4, 0u8..7, any::<bool>()), 1..80),
+        steps in prop::collection::vec((0u8..4, 0u8..10, any::<bool>()), 1..80),
     ) {
         let mut fleet = Fleet::new(standing(), Recovered::default(), now(0));
         fleet.observe(now(0), &local(), environment().hello(), &mut || OperationId(0));
@@ -219,7 +228,7 @@ proptest! {
             let before = snapshot(&fleet, ids);
             let command = command(&fleet, n, kind, ids);
             let decision = fleet.decide(at, &command);
-            let denied = matches!(decision.verdict, Verdict::Denied(_));
+            let denied = matches!(decision.verdict, Verdict::Denied(_) | Verdict::Planned(_));
             prop_assert!(!denied || decision.changes.is_empty(), "a denied command wants to change something");
             if take_back {
                 fleet.undo(at, decision.undo);
@@ -234,7 +243,7 @@ proptest! {
 
     /// Of several accepted commands the last one decides what should be, and each ends in at most one way.
     #[test]
-    fn the_last_accepted_command_decides(steps in prop::collection::vec((0u8..2, 0u8..7), 1..60)) {
+    fn the_last_accepted_command_decides(steps in prop::collection::vec((0u8..2, 0u8..10), 1..60)) {
         let mut fleet = Fleet::new(standing(), Recovered::default(), now(0));
         fleet.observe(now(0), &local(), environment().hello(), &mut || OperationId(0));
         let mut wanted: BTreeMap<AppId, bool> = BTreeMap::new();
@@ -245,12 +254,12 @@ proptest! {
             let decision = fleet.decide(at, &command);
             if let Verdict::Accepted(_) = decision.verdict {
                 match &command.action {
-                    Action::Start | Action::Restart => _ = wanted.insert(command.app.clone(), true),
+                    Action::Start | Action::Restart | Action::Upgrade => _ = wanted.insert(command.app.clone(), true),
                     Action::Stop | Action::Remove { .. } => _ = wanted.insert(command.app.clone(), false),
                     Action::Create { spec, .. } => {
                         wanted.insert(command.app.clone(), spec.start_mode == StartMode::WithSupervisor);
                     }
-                    Action::Update { .. } | Action::Wake => {}
+                    Action::Update { .. } | Action::RotateSecret { .. } | Action::Move { .. } | Action::Wake => {}
                 }
             }
             let settled = fleet.settle(at);
@@ -306,6 +315,9 @@ fn command(fleet: &Fleet, n: u8, kind: u8, id: u128) -> Command {
         3 => Action::Stop,
         4 => Action::Restart,
         5 => Action::Remove { purge_data: false },
+        7 => Action::Upgrade,
+        8 => Action::RotateSecret { jwt: SecretText::new(id.to_string()), restart: n.is_multiple_of(2) },
+        9 => Action::Move { spec: Arc::new(spec(n)), if_match: generation, dry_run: id.is_multiple_of(5) },
         _ => Action::Update { spec: Arc::new(spec(n)), if_match: Generation(99), db_secret: SecretText::new("") },
     };
     let id = OperationId(id);
@@ -343,7 +355,7 @@ fn spread(fleet: &Fleet, n: u8, kind: u8, places: u8, id: u128) -> Command {
     let names: Vec<EnvironmentName> = names.map(|(_, name)| EnvironmentName::parse(name).unwrap()).collect();
     let mut command = command(fleet, n, kind, id);
     match &mut command.action {
-        Action::Create { spec, .. } | Action::Update { spec, .. } => {
+        Action::Create { spec, .. } | Action::Update { spec, .. } | Action::Move { spec, .. } => {
             Arc::make_mut(spec).environments = names.into_iter().collect();
         }
         Action::Start | Action::Stop | Action::Restart if places > 3 => command.environments = Some(names),
@@ -359,7 +371,9 @@ fn obey(fleet: &mut Fleet, at: Now, orders: Vec<(EnvironmentName, Order)>, begun
         worker.step(at, Input::Order(order.clone(), Duration::ZERO));
         if !begun_only {
             let run = run_of(&worker, &order.app);
-            for fact in [fact(0), Fact::Readiness(Answer::Ready), Fact::CleanedUp] {
+            let hook = HookId { kind: HookKind::Upgrade, index: 0 };
+            let upgraded = Fact::HookEnded { hook, result: Ok(()) };
+            for fact in [upgraded, fact(0), Fact::Readiness(Answer::Ready), Fact::CleanedUp] {
                 worker.step(at, Input::Observed(Observation { app: order.app.clone(), run, fact }));
             }
         }
@@ -374,7 +388,7 @@ proptest! {
     /// or said to be next; and an app never has turns in two environments.
     #[test]
     fn several_environments_change_nothing_when_denied_and_give_one_turn_at_a_time(
-        steps in prop::collection::vec((0u8..4, 0u8..7, 1u8..8, any::<bool>(), any::<bool>()), 1..60),
+        steps in prop::collection::vec((0u8..4, 0u8..10, 1u8..8, any::<bool>(), any::<bool>()), 1..60),
     ) {
         let mut fleet = fleet_of_three();
         let mut ids = 1;
@@ -385,7 +399,7 @@ proptest! {
             let before = snapshot(&fleet, ids);
             let command = spread(&fleet, n, kind, places, ids);
             let decision = fleet.decide(at, &command);
-            let denied = matches!(decision.verdict, Verdict::Denied(_));
+            let denied = matches!(decision.verdict, Verdict::Denied(_) | Verdict::Planned(_));
             prop_assert!(!denied || decision.changes.is_empty(), "a denied command wants to change something");
             if take_back {
                 fleet.undo(at, decision.undo);

@@ -51,6 +51,7 @@ fn registration(name: &str, host: &str, databases: &[(&str, &str)]) -> Registrat
             needs_database,
             turn_timeout: Duration::from_secs(60),
             shared: None,
+            upgrade_timeout: None,
         };
         (name, summary)
     };
@@ -189,6 +190,7 @@ fn report(order: &Order, phase: Phase) -> Report {
         notes: Vec::new(),
         local: None,
         removing: matches!(order.goal, Goal::Remove { .. }),
+        upgrade: Default::default(),
     }))
 }
 

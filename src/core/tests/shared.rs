@@ -131,6 +131,7 @@ fn recipe() -> Recipe {
         unit: Vec::new(),
         paths: Default::default(),
         shared: Some(Arc::new(shared())),
+        upkeep: Default::default(),
     }
 }
 
@@ -181,6 +182,8 @@ fn run(name: &str, seq: u64, hosting: Hosting) -> Input {
             spec: Arc::new(spec),
             jwt: SecretText::new("j"),
             db_secret: SecretText::new("d"),
+            upgrade_seq: Seq(0),
+            installed: None,
             turn,
         }),
     )

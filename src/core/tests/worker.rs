@@ -76,6 +76,7 @@ fn recipe() -> Recipe {
         sandbox: Sandbox::Standard,
         unit: Vec::new(),
         shared: None,
+        upkeep: Default::default(),
     }
 }
 
@@ -127,6 +128,8 @@ fn run(spec: AppSpec, intent: u64, start: u64, turn: Option<u64>) -> Order {
         spec: Arc::new(spec),
         jwt: SecretText::new(""),
         db_secret: SecretText::new(""),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn,
     };
     Order { app, reign: reign(1, "e1"), generation: Generation(1), intent_seq: Seq(intent), goal: Goal::Run(goal) }

@@ -223,11 +223,11 @@ fn order_call(shared: &Shared, environment: &EnvironmentName, slip: &OrderSlip) 
     let mut keys = vec![keys::ENTRY.to_string(), names.orders];
     let (owner, epoch) = (order.reign.entry.as_str().to_string(), order.reign.epoch.to_string());
     let mut arguments = vec![owner, epoch, keys::ORDERS_KEPT.to_string(), message];
-    if let Goal::Run(RunGoal { turn: Some(turn), spec, .. }) = &order.goal {
+    if let Goal::Run(goal @ RunGoal { turn: Some(turn), .. }) = &order.goal {
         let (owner, epoch) = (order.reign.entry.clone(), order.reign.epoch);
         let lock = StartLock { owner, epoch, turn: turn.number, environment: environment.clone() };
         let lock = write_start_lock(&lock).map_err(|error| error.to_string())?;
-        let lasts = shared.turn_of(environment, &spec.runtime);
+        let lasts = shared.turn_of(environment, goal);
         keys.push(keys::start_lock(&order.app));
         arguments.extend([lock, lasts.as_millis().to_string()]);
     }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use nbs_core::id::{EntryId, Reign};
 use nbs_core::limits;
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
-use nbs_core::order::{Registration, Report};
+use nbs_core::order::{Registration, Report, RunGoal, RuntimeSummary};
 use nbs_core::view::AppView;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -43,6 +43,9 @@ struct Believed {
     report: u64,
 }
 
+/// How long a start may take, and how much longer with an upgrade.
+type TurnTimes = (Duration, Duration);
+
 pub(super) struct Shared {
     pub(super) links: Links,
     pub(super) options: Options,
@@ -57,7 +60,7 @@ pub(super) struct Shared {
     fleet: FleetKey,
     known: Mutex<BTreeSet<EnvironmentName>>,
     believed: Mutex<HashMap<EnvironmentName, Believed>>,
-    turns: Mutex<HashMap<EnvironmentName, HashMap<RuntimeName, Duration>>>,
+    turns: Mutex<HashMap<EnvironmentName, HashMap<RuntimeName, TurnTimes>>>,
     usage: ArcSwap<HashMap<EnvironmentName, Arc<Usage>>>,
     /// What of the app cache is to be written.
     shown: Mutex<BTreeMap<AppId, Option<String>>>,
@@ -191,14 +194,17 @@ impl Shared {
     }
 
     fn keep_turns(&self, environment: &EnvironmentName, registration: &Registration) {
-        let turns = registration.runtimes.values().map(|runtime| (runtime.name.clone(), runtime.turn_timeout));
+        let times = |runtime: &RuntimeSummary| (runtime.turn_timeout, runtime.upgrade_timeout.unwrap_or_default());
+        let turns = registration.runtimes.values().map(|runtime| (runtime.name.clone(), times(runtime)));
         lock(&self.turns).insert(environment.clone(), turns.collect());
     }
 
-    /// How long a start of this runtime may take there.
-    pub(super) fn turn_of(&self, environment: &EnvironmentName, runtime: &RuntimeName) -> Duration {
-        let known = lock(&self.turns).get(environment).and_then(|turns| turns.get(runtime)).copied();
-        known.unwrap_or(limits::START_TIMEOUT) + limits::ACCEPT_BY
+    /// How long the start of a goal may take there.
+    pub(super) fn turn_of(&self, environment: &EnvironmentName, goal: &RunGoal) -> Duration {
+        let known = lock(&self.turns).get(environment).and_then(|turns| turns.get(&goal.spec.runtime)).copied();
+        let (usual, more) = known.unwrap_or((limits::START_TIMEOUT, Duration::ZERO));
+        let upgrades = goal.spec.auto_upgrade || goal.upgrade_seq >= goal.start_seq;
+        usual + if upgrades { more } else { Duration::ZERO } + limits::ACCEPT_BY
     }
 
     /// Takes up usage, unless it is older than what is known.

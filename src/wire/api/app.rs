@@ -261,6 +261,7 @@ mod tests {
             notes: vec![],
             local: None,
             removing: false,
+            upgrade: Default::default(),
         }
     }
 

@@ -39,6 +39,17 @@ pub struct Operation {
     pub actor: String,
 }
 
+/// The answer of a move with `"dry_run": true`: nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovePlan {
+    /// Which app.
+    pub app: String,
+    /// Always true; tells it from an operation.
+    pub dry_run: bool,
+    /// What would happen, a sentence each.
+    pub steps: Vec<String>,
+}
+
 impl From<&OperationView> for Operation {
     fn from(operation: &OperationView) -> Self {
         Self {

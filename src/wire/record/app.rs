@@ -1,11 +1,12 @@
 //! Stored apps.
 //!
-//! Version 2 gives each environment of the app its own intent and start; version 1 had one for all of them.
+//! Version 2 gives each environment of the app its own intent and start; version 1 had one for all of them. Upgrades and moves
+//! that are under way came later, and are absent from rows that have none.
 
 use nbs_core::id::{Generation, Seq};
 use nbs_core::intent::Intent;
 use nbs_core::name::{AppId, EnvironmentName};
-use nbs_core::record::{AppLife, AppRow, PlacementRow};
+use nbs_core::record::{AppLife, AppRow, MoveRow, PlacementRow, UpgradeRow};
 use nbs_core::spec::AppSpec;
 use nbs_core::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,34 @@ struct AppShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     db_secret: Option<String>,
     spec: SpecShape,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upgrade: Option<UpgradeShape>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moving: Option<Box<MoveShape>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    installed: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UpgradeShape {
+    seq: u64,
+    environment: String,
+    go: bool,
+    automatic: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MoveShape {
+    seq: u64,
+    former: SpecShape,
+    placements: Vec<PlacementShape>,
+    #[serde(default)]
+    back: Option<String>,
+}
+
+/// The former spec has secrets of its own.
+fn former(app: &AppId) -> Place<'_> {
+    Place { kind: "former", app }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +101,33 @@ impl PlacementShape {
             start_seq: Seq(self.intent.start_seq),
             since: Seq(self.since),
             leaving: self.leaving,
+        })
+    }
+}
+
+impl UpgradeShape {
+    fn into_row(self) -> Result<UpgradeRow, RowError> {
+        let environment = name(EnvironmentName::parse(&self.environment))?;
+        Ok(UpgradeRow { seq: Seq(self.seq), environment, go: self.go, automatic: self.automatic })
+    }
+}
+
+impl MoveShape {
+    fn of(row: &MoveRow, cipher: &dyn Cipher) -> Result<Self, RowError> {
+        Ok(Self {
+            seq: row.seq.0,
+            former: SpecShape::of(&row.former, cipher, former(&row.former.name))?,
+            placements: row.placements.iter().map(PlacementShape::of).collect(),
+            back: row.back.clone(),
+        })
+    }
+
+    fn into_row(self, cipher: &dyn Cipher, app: &AppId) -> Result<MoveRow, RowError> {
+        Ok(MoveRow {
+            seq: Seq(self.seq),
+            former: self.former.into_spec(cipher, former(app))?.into(),
+            placements: self.placements.into_iter().map(PlacementShape::into_row).collect::<Result<_, _>>()?,
+            back: self.back,
         })
     }
 }
@@ -122,6 +178,14 @@ pub fn write_app(row: &AppRow, cipher: &dyn Cipher) -> Result<String, RowError> 
         jwt: place.seal(cipher, "jwt", &row.jwt)?,
         db_secret: seal_some(cipher, place, &row.db_secret)?,
         spec: SpecShape::of(&row.spec, cipher, place)?,
+        upgrade: row.upgrade.as_ref().map(|upgrade| UpgradeShape {
+            seq: upgrade.seq.0,
+            environment: upgrade.environment.to_string(),
+            go: upgrade.go,
+            automatic: upgrade.automatic,
+        }),
+        moving: row.moving.as_ref().map(|moving| MoveShape::of(moving, cipher)).transpose()?.map(Box::new),
+        installed: row.installed.clone(),
     })
 }
 
@@ -153,6 +217,9 @@ pub fn read_app(text: &str, cipher: &dyn Cipher) -> Result<AppRow, RowError> {
         placements,
         created_at: Wall(shape.created_at),
         life,
+        upgrade: shape.upgrade.map(UpgradeShape::into_row).transpose()?,
+        moving: shape.moving.map(|moving| moving.into_row(cipher, &app)).transpose()?.map(Box::new),
+        installed: shape.installed,
         spec: spec.into(),
     })
 }

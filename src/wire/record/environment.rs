@@ -94,6 +94,8 @@ pub(crate) struct RuntimeShape {
     needs_database: bool,
     turn_timeout_us: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    upgrade_timeout_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     shared: Option<SharedShape>,
 }
 
@@ -167,6 +169,7 @@ impl RuntimeShape {
                 secrets_needed: shared.secrets_needed.clone(),
                 needs_database: shared.needs_database,
             }),
+            upgrade_timeout_us: summary.upgrade_timeout.map(micros),
         }
     }
 
@@ -195,6 +198,7 @@ impl RuntimeShape {
                 secrets_needed: shared.secrets_needed,
                 needs_database: shared.needs_database,
             }),
+            upgrade_timeout: self.upgrade_timeout_us.map(Duration::from_micros),
         })
     }
 

@@ -14,6 +14,11 @@ use crate::wire::stored_spec::{DatabaseShape, SpecShape};
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RunShape {
     start_seq: u64,
+    /// Not in what versions before upgrades wrote; so is the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upgrade_seq: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    installed: Option<String>,
     jwt: String,
     /// Not in rows and words of versions before there were databases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,6 +30,8 @@ impl RunShape {
     pub(crate) fn of(goal: &RunGoal, cipher: &dyn Cipher, place: Place<'_>) -> Result<Self, RowError> {
         Ok(Self {
             start_seq: goal.start_seq.0,
+            upgrade_seq: Some(goal.upgrade_seq.0).filter(|seq| *seq > 0),
+            installed: goal.installed.clone(),
             jwt: place.seal(cipher, "jwt", &goal.jwt)?,
             db_secret: seal_some(cipher, place, &goal.db_secret)?,
             spec: Box::new(SpecShape::of(&goal.spec, cipher, place)?),
@@ -43,6 +50,8 @@ impl RunShape {
         }
         Ok(RunGoal {
             start_seq: Seq(self.start_seq),
+            upgrade_seq: Seq(self.upgrade_seq.unwrap_or_default()),
+            installed: self.installed,
             jwt: place.open(cipher, "jwt", &self.jwt)?,
             db_secret: open_some(cipher, place, self.db_secret.as_deref())?,
             spec: spec.into(),

@@ -8,7 +8,7 @@ use nbs_core::name::{AppId, RuntimeName};
 use nbs_core::observation::Identity;
 use nbs_core::phase::Phase;
 use nbs_core::recipe::Adapter;
-use nbs_core::record::{LedgerGoal, LedgerRow};
+use nbs_core::record::{LedgerGoal, LedgerRow, UpgradeNote};
 use nbs_core::time::Wall;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,40 @@ struct InstanceShape {
     local: Option<LocalShape>,
     #[serde(default)]
     shelved: Option<RunShape>,
+    /// Not in rows of versions before it, which knew no upgrades.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upgrade: Option<UpgradeShape>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct UpgradeShape {
+    begun: u64,
+    steps: u32,
+    done: u64,
+    asked: u64,
+    installed: Option<String>,
+}
+
+impl UpgradeShape {
+    fn of(note: &UpgradeNote) -> Self {
+        Self {
+            begun: note.begun.0,
+            steps: note.steps,
+            done: note.done.0,
+            asked: note.asked.0,
+            installed: note.installed.clone(),
+        }
+    }
+
+    fn into_note(self) -> UpgradeNote {
+        UpgradeNote {
+            begun: Seq(self.begun),
+            steps: self.steps,
+            done: Seq(self.done),
+            asked: Seq(self.asked),
+            installed: self.installed,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,6 +163,7 @@ pub fn write_instance(row: &LedgerRow, cipher: &dyn Cipher) -> Result<String, Ro
         last_log: row.last_log.clone(),
         turn: row.turn,
         local: row.local.as_ref().map(LocalShape::of),
+        upgrade: Some(&row.upgrade).filter(|note| **note != UpgradeNote::default()).map(UpgradeShape::of),
         shelved: row.shelved.as_ref().map(|goal| RunShape::of(goal, cipher, shelf(&row.app))).transpose()?,
     })
 }
@@ -178,6 +213,7 @@ pub fn read_instance(text: &str, cipher: &dyn Cipher) -> Result<LedgerRow, RowEr
         turn: shape.turn,
         local: shape.local.map(LocalShape::into_local).transpose()?,
         shelved,
+        upgrade: shape.upgrade.unwrap_or_default().into_note(),
         app,
     })
 }

@@ -117,6 +117,9 @@ fn secrets_stay_in_their_place() {
         placements: vec![],
         created_at: Wall(1),
         life: AppLife::Kept,
+        upgrade: None,
+        moving: None,
+        installed: None,
     };
     let text = write_app(&row, &Mirror).unwrap();
     assert!(!text.contains("token") && !text.contains("other"), "{text}");
@@ -141,8 +144,11 @@ fn an_app_of_version_1_has_its_one_intent_in_every_environment() {
     assert_eq!((row.generation, row.intent_seq, row.created_at), (Generation(3), Seq(8), Wall(1_700_000_000_000)));
     assert_eq!((row.jwt.expose(), row.life), ("token", AppLife::Kept));
     assert_eq!((row.db_secret.expose(), &row.spec.database), ("", &None), "from before there were databases");
+    // Rows from before there were upgrades and moves say nothing of them.
+    assert_eq!((row.upgrade, row.moving, row.installed, row.spec.auto_upgrade), (None, None, None, false));
     let instance = read_instance(sealed, &Mirror).unwrap();
     assert_eq!((instance.turn, instance.local, instance.shelved), (0, None, None));
+    assert_eq!(instance.upgrade, Default::default());
     assert!(matches!(instance.goal, LedgerGoal::Run(goal) if goal.jwt.expose() == "token" && goal.start_seq == Seq(7)));
 }
 
@@ -195,6 +201,7 @@ fn written() -> Vec<(&'static str, String)> {
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
         shared: None,
+        upgrade_timeout: None,
     };
     let registration = Registration {
         environment: name("env_a"),

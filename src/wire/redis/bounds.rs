@@ -61,7 +61,7 @@ fn clip_all(texts: &mut Vec<String>, count: usize, max: usize) {
 
 /// Cuts what is for people, so that a long word never keeps a report from being told.
 pub(super) fn clip_report(report: &mut InstanceReport) {
-    let optional = [&mut report.version, &mut report.progress];
+    let optional = [&mut report.version, &mut report.progress, &mut report.upgrade.installed];
     optional.into_iter().flatten().for_each(|text| clip(text, TEXT_MAX));
     clip_all(&mut report.last_log, LAST_LOG_LINES, LAST_LOG_LINE_MAX);
     clip_all(&mut report.notes, NOTES_MAX, TEXT_MAX);
@@ -76,6 +76,7 @@ pub(super) fn clip_report(report: &mut InstanceReport) {
 pub(super) fn report(report: &InstanceReport) -> Result<(), RowError> {
     some("version", report.version.as_deref(), TEXT_MAX)?;
     some("progress", report.progress.as_deref(), TEXT_MAX)?;
+    some("installed", report.upgrade.installed.as_deref(), TEXT_MAX)?;
     some("reason", report.reason.as_ref().map(|reason| reason.text.as_str()), TEXT_MAX)?;
     some("actor", report.local.as_ref().map(|local| local.actor.as_str()), SHORT_MAX)?;
     some("address", report.address.as_ref().map(ToString::to_string).as_deref(), PLACE_MAX)?;

@@ -3,7 +3,7 @@
 use nbs_core::id::{Generation, Run, Seq};
 use nbs_core::launch::Address;
 use nbs_core::name::AppId;
-use nbs_core::order::{InstanceReport, Select};
+use nbs_core::order::{InstanceReport, Select, UpgradeReport};
 use nbs_core::phase::Phase;
 use nbs_core::recipe::Adapter;
 use nbs_core::time::Wall;
@@ -40,6 +40,13 @@ pub(super) struct InstanceShape {
     local: Option<LocalShape>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     removing: bool,
+    /// Not in reports of versions before it; nor are the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upgraded: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    wants_upgrade: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    installed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,6 +93,9 @@ impl InstanceShape {
             notes: report.notes,
             local: report.local.as_ref().map(LocalShape::of),
             removing: report.removing,
+            upgraded: Some(report.upgrade.done.0).filter(|seq| *seq > 0),
+            wants_upgrade: report.upgrade.wanted,
+            installed: report.upgrade.installed,
         })
     }
 
@@ -119,6 +129,11 @@ impl InstanceShape {
             notes: self.notes,
             local: self.local.map(LocalShape::into_local).transpose()?,
             removing: self.removing,
+            upgrade: UpgradeReport {
+                done: Seq(self.upgraded.unwrap_or_default()),
+                wanted: self.wants_upgrade,
+                installed: self.installed,
+            },
         };
         bounds::report(&report)?;
         Ok(report)

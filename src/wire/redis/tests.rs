@@ -52,6 +52,8 @@ fn run() -> RunGoal {
         spec: Arc::new(spec),
         jwt: SecretText::new("token"),
         db_secret: SecretText::new(""),
+        upgrade_seq: Seq(0),
+        installed: None,
         turn,
     }
 }
@@ -71,6 +73,7 @@ fn registration() -> Registration {
         needs_database: false,
         turn_timeout: Duration::from_secs(300),
         shared: None,
+        upgrade_timeout: None,
     };
     Registration {
         environment: environment("env_a"),
@@ -110,6 +113,7 @@ fn instance(name: &str) -> InstanceReport {
         notes: vec!["note".into()],
         local: Some(LocalOverride { action: LocalAction::Stop, actor: "root".into(), at: Wall(5) }),
         removing: false,
+        upgrade: Default::default(),
     }
 }
 

@@ -116,7 +116,6 @@ fn faults_name_field_value_and_remedy() {
         (with("limits", json!("1G")), "limits", "\"1G\"", "object"),
         (with("hosting", json!("cloud")), "hosting", "\"cloud\"", "dedicated"),
         (with("idle_stop", json!("30m")), "idle_stop", "not available yet", "leave"),
-        (with("auto_upgrade", json!(true)), "auto_upgrade", "not available yet", "false"),
         (with("auto_upgrade", json!("no")), "auto_upgrade", "\"no\"", "true or false"),
         (with("domains", json!(["a.example"])), "domains", "not available yet", "empty"),
         (with("start_mode", json!("always")), "start_mode", "\"always\"", "with-supervisor"),

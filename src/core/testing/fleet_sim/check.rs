@@ -36,6 +36,7 @@ impl FleetSim {
         self.check_processes()?;
         self.check_kills()?;
         self.check_turns()?;
+        self.check_upgrades()?;
         self.check_views()?;
         for (which, id) in &self.accepted {
             if !self.entries[*which].disk.operations.contains_key(id) {
@@ -91,6 +92,31 @@ impl FleetSim {
                 }
                 if let Some(other) = starting.insert(app, &host.name) {
                     return Err(format!("{app} starts in {other} and {} at once", host.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// While a step of an upgrade runs, the app runs nowhere.
+    fn check_upgrades(&self) -> Result<(), String> {
+        if self.record_changed || self.now.mono < self.turns_unsure {
+            return Ok(());
+        }
+        for host in &self.hosts {
+            for app in host.world.in_upgrade(self.now.mono) {
+                let others = self.hosts.iter().filter(|other| other.name != host.name);
+                let sure = others.filter(|other| {
+                    let local = self.local.iter().any(|(about, place)| about == app && *place == other.name);
+                    !local && !self.forgotten.contains(&other.name) && other.unsure_until < self.now.mono
+                });
+                for other in sure {
+                    if other.world.processes.values().any(|process| process.app == *app) {
+                        return Err(format!("{app} is upgraded in {} and runs in {}", host.name, other.name));
+                    }
+                    if other.world.in_upgrade(self.now.mono).any(|another| another == app) {
+                        return Err(format!("{app} is upgraded in {} and {} at once", host.name, other.name));
+                    }
                 }
             }
         }
@@ -190,6 +216,9 @@ impl FleetSim {
         if let Some((name, _)) = disk.apps.iter().find(|(_, row)| matches!(row.life, AppLife::Removing { .. })) {
             return Err(format!("{name} is never gone"));
         }
+        if let Some((name, _)) = disk.apps.iter().find(|(_, row)| row.moving.is_some()) {
+            return Err(format!("{name} is neither there nor back"));
+        }
         Ok(seen)
     }
 
@@ -217,7 +246,8 @@ impl FleetSim {
         }
         let rebooted = instance.and_then(|row| row.reason.as_ref());
         let rebooted = rebooted.is_some_and(|reason| reason.code == crate::reason::ReasonCode::Rebooted);
-        if wants && rebooted && phase == Some(Phase::Stopped) && local != Some(LocalAction::Stop) {
+        let held = row.upgrade.as_ref().is_some_and(|upgrade| upgrade.environment != *environment);
+        if wants && !held && rebooted && phase == Some(Phase::Stopped) && local != Some(LocalAction::Stop) {
             return Err(format!("{at}: it does not come back after the reboot"));
         }
         if instance.is_some_and(|instance| instance.intent_seq < row.intent_seq) {

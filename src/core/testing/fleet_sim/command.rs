@@ -45,7 +45,8 @@ impl FleetSim {
         spec.start_mode = StartMode::ALL[self.random.below(3) as usize];
         spec.labels.insert("n".into(), self.random.below(3).to_string());
         let row = self.entries[which].disk.apps.get(&name).cloned();
-        let action = match (self.random.below(14), row) {
+        spec.auto_upgrade = self.random.chance(25);
+        let action = match (self.random.below(17), row) {
             (0..=2, _) | (10..=11, None) => Action::Create {
                 spec: Arc::new(spec),
                 jwt: SecretText::new("x"),
@@ -62,6 +63,12 @@ impl FleetSim {
                 Action::Update { spec: Arc::new(spec), if_match: row.generation, db_secret: SecretText::new(SECRET) }
             }
             (12, _) => Action::Remove { purge_data: false },
+            (13, _) => Action::Upgrade,
+            (14, _) => Action::RotateSecret { jwt: SecretText::new("y"), restart: self.random.chance(50) },
+            (15, Some(row)) => {
+                let spec = AppSpec { environments, ..(*row.spec).clone() };
+                Action::Move { spec: Arc::new(spec), if_match: row.generation, dry_run: self.random.chance(10) }
+            }
             _ => return self.wake(which, &name),
         };
         let part = matches!(action, Action::Start | Action::Stop | Action::Restart) && self.random.chance(25);
@@ -99,7 +106,7 @@ impl FleetSim {
         let kind = command.action.kind();
         let placed = self.entries[which].disk.apps.get(&view.app).map(|row| row.placements.clone()).unwrap_or_default();
         let environments = match kind {
-            ActionKind::Update => {
+            ActionKind::Update | ActionKind::Move => {
                 placed.iter().filter(|placement| placement.leaving).map(|p| p.environment.clone()).collect()
             }
             ActionKind::Remove | ActionKind::Create => placed.iter().map(|p| p.environment.clone()).collect(),
@@ -119,9 +126,10 @@ impl FleetSim {
         }
         let run = match kind {
             ActionKind::Create => placed.iter().any(|placement| placement.intent.wants_running()),
-            ActionKind::Start | ActionKind::Restart => true,
+            ActionKind::Start | ActionKind::Restart | ActionKind::Upgrade => true,
             ActionKind::Stop | ActionKind::Remove => false,
-            ActionKind::Update => {
+            ActionKind::RotateSecret => return,
+            ActionKind::Update | ActionKind::Move => {
                 let stays = |name: &EnvironmentName| {
                     placed.iter().any(|p| p.environment == *name && !p.leaving && p.since < view.seq)
                 };
@@ -180,6 +188,7 @@ impl FleetSim {
         self.entries[which].commit(more);
         self.tell(format_args!("{environment}: {action:?}"));
         if action == EnvironmentAction::Forget {
+            self.forgotten.insert(environment);
             self.turns_unsure = self.now.mono.after(self.turn_timeout() * 2);
         }
     }

@@ -8,7 +8,7 @@ use crate::id::{EntryId, OperationId, Reign};
 use crate::limits;
 use crate::name::{AppId, EnvironmentName};
 use crate::order::{Goal, Order, Report};
-use crate::record::Change;
+use crate::record::{AppRow, Change};
 use crate::testing::disk::Disk;
 use crate::testing::fleet_sim::bus::{Bus, Claim, Sent};
 use crate::testing::random::Random;
@@ -48,8 +48,10 @@ pub(super) struct Entry {
     pub(super) back_at: Mono,
     pub(super) cut: Option<Cut>,
     pub(super) violations: Vec<String>,
-    /// Turns that were granted, with their ends.
-    pub(super) grants: Vec<(AppId, EnvironmentName, u64)>,
+    /// Turns that were granted, and whether with the time for an upgrade.
+    pub(super) grants: Vec<(AppId, EnvironmentName, bool)>,
+    /// What it did to apps by itself: an upgrade that was found to be due, a move that was put back.
+    pub(super) own_will: Vec<AppRow>,
     pub(super) story: Vec<String>,
 }
 
@@ -75,6 +77,7 @@ impl Entry {
             cut: None,
             violations: Vec::new(),
             grants: Vec::new(),
+            own_will: Vec::new(),
             story: Vec::new(),
         }
     }
@@ -109,6 +112,12 @@ impl Entry {
     /// Commits, and looks whether an operation that has ended changes.
     pub(super) fn commit(&mut self, changes: Vec<Change>) {
         for change in &changes {
+            if let Change::App(row) = change
+                && (row.upgrade.as_ref().is_some_and(|upgrade| upgrade.automatic && !upgrade.go)
+                    || row.moving.as_ref().is_some_and(|moving| moving.back.is_some()))
+            {
+                self.own_will.push((**row).clone());
+            }
             if let Change::Operation(row) = change
                 && let Some(known) = self.disk.operations.get(&row.view.id)
                 && known.view.status.has_ended()
@@ -283,7 +292,8 @@ impl Entry {
             }
             let with_turn = matches!(&order.goal, Goal::Run(goal) if goal.turn.is_some());
             if with_turn && let Goal::Run(goal) = &order.goal {
-                self.grants.push((order.app.clone(), to.clone(), goal.turn.map_or(0, |turn| turn.number)));
+                let upgrades = goal.spec.auto_upgrade || goal.upgrade_seq.0 > 0;
+                self.grants.push((order.app.clone(), to.clone(), upgrades));
             }
             let Some(brain) = &mut self.brain else { return };
             if !around.bus.reaches(self.id.as_str()) || !brain.claimed {

@@ -210,8 +210,8 @@ impl Host {
                     format!("{} ledger {app} {run} {phase:?} intent {intent} turn {}", self.name, row.in_turn)
                 }
                 Effect::Spawn(launch) => format!("{} starts {} {}", self.name, launch.app, launch.run),
-                Effect::Hook { launch, index, .. } => {
-                    format!("{} runs hook {index} of {} {}", self.name, launch.app, launch.run)
+                Effect::Hook { launch, hook, .. } => {
+                    format!("{} runs {hook} of {} {}", self.name, launch.app, launch.run)
                 }
                 Effect::Signal { app, run, .. } => format!("{} signals {app} {run}", self.name),
                 Effect::KillTree { app, run, .. } => format!("{} kills {app} {run}", self.name),

@@ -12,7 +12,7 @@ mod command;
 mod entry;
 mod host;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub struct FleetSim {
     /// Ends of outages and partitions.
     heals: Vec<(Mono, String)>,
     faults: usize,
+    /// Environments that were forgotten: what runs there, nobody knows.
+    forgotten: BTreeSet<EnvironmentName>,
     /// Which of the rarer faults this seed has.
     profile: u64,
     story: VecDeque<String>,
@@ -121,6 +123,7 @@ impl FleetSim {
             turns_unsure: Mono::default(),
             heals: Vec::new(),
             faults: 0,
+            forgotten: BTreeSet::new(),
             profile,
             story: VecDeque::new(),
         };
@@ -164,6 +167,10 @@ impl FleetSim {
             0..=15 => self.command(),
             16 => self.govern(),
             17..=18 => self.local_word(),
+            26 => {
+                self.tell("another version is installed everywhere");
+                self.hosts.iter_mut().for_each(|host| host.world.version += 1);
+            }
             19..=25 => {
                 self.faults += 1;
                 self.fault();
@@ -278,8 +285,10 @@ impl FleetSim {
         self.accepted.retain(|(which, id)| self.entries[*which].disk.operations.contains_key(id));
     }
 
+    /// The longest turn, one with an upgrade.
     fn turn_timeout(&self) -> Duration {
-        self.recipe.turn_timeout() + limits::ACCEPT_BY
+        let more = self.recipe.upkeep.upgrade_timeout().unwrap_or_default();
+        self.recipe.turn_timeout() + more + limits::ACCEPT_BY
     }
 
     fn entry(&mut self, which: usize) -> (&mut Entry, Around<'_>) {
@@ -379,8 +388,13 @@ impl FleetSim {
         for line in std::mem::take(&mut self.entries[which].story) {
             self.tell(line);
         }
-        let end = self.now.mono.after(self.turn_timeout());
-        for (app, environment, _) in std::mem::take(&mut self.entries[which].grants) {
+        for row in std::mem::take(&mut self.entries[which].own_will) {
+            let environments = row.placements.iter().map(|placement| placement.environment.clone()).collect();
+            self.asked.push(Asked { seq: row.intent_seq, app: row.spec.name.clone(), environments });
+        }
+        let usual = self.recipe.turn_timeout() + limits::ACCEPT_BY;
+        for (app, environment, upgrades) in std::mem::take(&mut self.entries[which].grants) {
+            let end = self.now.mono.after(if upgrades { self.turn_timeout() } else { usual });
             let deadline = self.deadlines.entry((app, environment)).or_insert(end);
             *deadline = (*deadline).max(end);
         }
