@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::database::{Database, Endpoint};
 use crate::id::{Generation, Reign, Run, Seq};
 use crate::launch::Address;
+use crate::limits;
 use crate::name::{AppId, EnvironmentName, RuntimeName, ServerName};
 use crate::paths::Paths;
 use crate::phase::Phase;
@@ -360,11 +361,14 @@ impl RuntimeSummary {
         Hosting::ALL.iter().copied().filter(|hosting| *hosting == Hosting::Dedicated || self.shared.is_some())
     }
 
-    /// The longest that the start of an app may take.
-    pub fn turn_timeout_of(&self, spec: &AppSpec) -> Duration {
-        match (&self.shared, spec.hosting) {
+    /// The longest that a turn of an app may last: its start, its database, and an upgrade if there may be one.
+    pub fn turn_of(&self, spec: &AppSpec, upgrades: bool) -> Duration {
+        let start = match (&self.shared, spec.hosting) {
             (Some(shared), Hosting::Shared) => shared.turn_timeout,
             _ => self.turn_timeout,
-        }
+        };
+        let database = if spec.database.is_some() { limits::DATABASE_TIMEOUT } else { Duration::ZERO };
+        let upgrade = self.upgrade_timeout.filter(|_| upgrades || spec.auto_upgrade).unwrap_or_default();
+        start + database + upgrade + limits::ACCEPT_BY
     }
 }

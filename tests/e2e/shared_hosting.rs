@@ -266,3 +266,29 @@ fn an_app_cannot_share_a_process_where_the_recipe_does_not_tell_how() {
         assert_eq!((answer.status, &answer.body["field"]), (400, &json!("name")), "{answer:?}");
     }
 }
+
+#[test]
+fn an_app_moves_out_of_a_process_with_others_and_into_it_and_returns_if_it_does_not_become_ready() {
+    let daemon = three();
+    let of = |app: &str| (instance(&daemon, app)["adapter"].as_str().map(str::to_string), daemon.app_pid(app));
+    let (red, green) = (of("red"), of("green"));
+    assert_eq!(red, green);
+    let plan = daemon.cli_ok(&["app", "move", "red", "--hosting", "dedicated", "--dry-run"]);
+    assert!(plan.contains("red runs in a process of its own") && plan.contains("put back"), "{plan}");
+    assert_eq!((of("red"), daemon.app("red")["generation"].as_u64()), (red.clone(), Some(1)), "a plan changes nothing");
+    // A process of its own reads this variable, and cannot begin with it.
+    daemon.cli_ok(&["app", "edit", "red", "--set", "env.START_MS=never"]);
+    let output = daemon.cli(&["app", "move", "red", "--hosting", "dedicated"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), of("red")), (Some(1), red.clone()), "{said}");
+    assert!(said.contains("it is back in local"), "{said}");
+    assert_eq!(daemon.app("red")["spec"]["hosting"], "shared");
+    page(&daemon, "red");
+    daemon.cli_ok(&["app", "edit", "red", "--unset", "env.START_MS"]);
+    daemon.cli_ok(&["app", "move", "red", "--hosting", "dedicated"]);
+    assert_eq!((daemon.app("red")["status"].as_str(), of("red").0.as_deref()), (Some("running"), Some("process")));
+    daemon.cli_ok(&["app", "move", "red", "--hosting", "shared"]);
+    assert_eq!(of("red"), red);
+    page(&daemon, "red");
+    assert_eq!(of("green"), green, "the others were left alone");
+}

@@ -13,7 +13,7 @@ use crate::id::{Generation, Seq};
 use crate::name::{AppId, EnvironmentName};
 use crate::phase::Phase;
 use crate::record::{AppRow, Change, MoveRow, PlacementRow};
-use crate::spec::AppSpec;
+use crate::spec::{AppSpec, Hosting};
 use crate::time::Now;
 use crate::view::{OperationStatus, Presence};
 
@@ -57,7 +57,12 @@ impl Fleet {
                 return Err(Denied::EnvironmentUnavailable(left.clone()));
             }
         }
-        let placements = replaced(&app.row, spec, seq);
+        let mut placements = replaced(&app.row, spec, seq);
+        if spec.hosting != app.row.spec.hosting {
+            // What stays where it is, is another process from now on.
+            let runs = |placement: &&mut PlacementRow| !placement.leaving && placement.intent.wants_running();
+            placements.iter_mut().filter(runs).for_each(|placement| placement.start_seq = seq);
+        }
         let mut row = AppRow {
             spec: spec.clone(),
             generation: current.next(),
@@ -83,8 +88,13 @@ impl Fleet {
         let left = || former.environments.difference(&row.spec.environments);
         let new = || row.spec.environments.difference(&former.environments);
         let mut lines = Vec::new();
+        let hosting = (row.spec.hosting != former.hosting).then(|| match row.spec.hosting {
+            Hosting::Shared => format!("{name} runs in one process with other apps of runtime {}", row.spec.runtime),
+            Hosting::Dedicated => format!("{name} runs in a process of its own"),
+        });
+        lines.extend(hosting.clone());
         let runs = |placement: &PlacementRow| app.placement_runs(&placement.environment);
-        let stays = row.placements.iter().any(|placement| !placement.leaving && runs(placement));
+        let stays = hosting.is_none() && row.placements.iter().any(|placement| !placement.leaving && runs(placement));
         for environment in left() {
             lines.push(format!("{name} is stopped in {environment} and taken out of it"));
         }
@@ -94,7 +104,13 @@ impl Fleet {
             }
             true => {}
             false => {
-                for environment in new() {
+                if hosting.is_some() {
+                    lines.push(format!(
+                        "it is restarted, in one environment after another: {}",
+                        join(row.spec.environments.iter())
+                    ));
+                }
+                for environment in new().filter(|_| hosting.is_none()) {
                     lines.push(format!(
                         "it is started in {environment}, once it has left {}",
                         join_or(left(), "nothing")

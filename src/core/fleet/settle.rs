@@ -272,16 +272,10 @@ impl Fleet {
 
     /// How long a turn may last: stopping the former life, the database, every hook, and the last moment of readiness.
     pub(super) fn turn_timeout(&self, name: &AppId, environment: &EnvironmentName) -> Duration {
-        let row = self.apps.get(name).map(|app| &app.row);
-        let place = self.places.get(environment);
-        let known = row.zip(place);
-        let known = known.and_then(|(row, place)| Some((row, place.registration.runtimes.get(&row.spec.runtime)?)));
-        let made = row.is_some_and(|row| row.spec.database.is_some());
-        let database = if made { limits::DATABASE_TIMEOUT } else { Duration::ZERO };
-        let upgrades = row.is_some_and(|row| row.upgrade.is_some() || row.spec.auto_upgrade);
-        let more = known.and_then(|(_, summary)| summary.upgrade_timeout).filter(|_| upgrades).unwrap_or_default();
-        let usual = known.map_or(limits::START_TIMEOUT, |(row, summary)| summary.turn_timeout_of(&row.spec));
-        usual + database + more + limits::ACCEPT_BY
+        let unknown = limits::START_TIMEOUT + limits::ACCEPT_BY;
+        let (Some(app), Some(place)) = (self.apps.get(name), self.places.get(environment)) else { return unknown };
+        let summary = place.registration.runtimes.get(&app.row.spec.runtime);
+        summary.map_or(unknown, |summary| summary.turn_of(&app.row.spec, app.row.upgrade.is_some()))
     }
 }
 

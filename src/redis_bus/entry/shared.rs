@@ -43,9 +43,6 @@ struct Believed {
     report: u64,
 }
 
-/// How long a start may take, and how much longer with an upgrade.
-type TurnTimes = (Duration, Duration);
-
 pub(super) struct Shared {
     pub(super) links: Links,
     pub(super) options: Options,
@@ -60,7 +57,7 @@ pub(super) struct Shared {
     fleet: FleetKey,
     known: Mutex<BTreeSet<EnvironmentName>>,
     believed: Mutex<HashMap<EnvironmentName, Believed>>,
-    turns: Mutex<HashMap<EnvironmentName, HashMap<RuntimeName, TurnTimes>>>,
+    turns: Mutex<HashMap<EnvironmentName, BTreeMap<RuntimeName, RuntimeSummary>>>,
     usage: ArcSwap<HashMap<EnvironmentName, Arc<Usage>>>,
     /// What of the app cache is to be written.
     shown: Mutex<BTreeMap<AppId, Option<String>>>,
@@ -194,17 +191,16 @@ impl Shared {
     }
 
     fn keep_turns(&self, environment: &EnvironmentName, registration: &Registration) {
-        let times = |runtime: &RuntimeSummary| (runtime.turn_timeout, runtime.upgrade_timeout.unwrap_or_default());
-        let turns = registration.runtimes.values().map(|runtime| (runtime.name.clone(), times(runtime)));
-        lock(&self.turns).insert(environment.clone(), turns.collect());
+        let runtimes = registration.runtimes.clone();
+        lock(&self.turns).insert(environment.clone(), runtimes);
     }
 
     /// How long the start of a goal may take there.
     pub(super) fn turn_of(&self, environment: &EnvironmentName, goal: &RunGoal) -> Duration {
-        let known = lock(&self.turns).get(environment).and_then(|turns| turns.get(&goal.spec.runtime)).copied();
-        let (usual, more) = known.unwrap_or((limits::START_TIMEOUT, Duration::ZERO));
-        let upgrades = goal.spec.auto_upgrade || goal.upgrade_seq >= goal.start_seq;
-        usual + if upgrades { more } else { Duration::ZERO } + limits::ACCEPT_BY
+        let turns = lock(&self.turns);
+        let summary = turns.get(environment).and_then(|runtimes| runtimes.get(&goal.spec.runtime));
+        let upgrades = goal.upgrade_seq >= goal.start_seq;
+        summary.map_or(limits::START_TIMEOUT + limits::ACCEPT_BY, |summary| summary.turn_of(&goal.spec, upgrades))
     }
 
     /// Takes up usage, unless it is older than what is known.

@@ -9,6 +9,7 @@ use crate::name::{AppId, EnvironmentName};
 use crate::order::LocalAction;
 use crate::phase::{Phase, Status};
 use crate::record::{AppLife, AppRow, PlacementRow};
+use crate::testing::fleet_sim::entry::Entry;
 use crate::testing::fleet_sim::host::SLOTS;
 use crate::testing::fleet_sim::{FleetSim, Seen};
 use crate::view::OperationStatus;
@@ -153,7 +154,10 @@ impl FleetSim {
         if reigning.is_none() && self.entries.len() > 1 {
             self.record_was_changed();
         }
-        let which = self.entries.iter().position(|entry| Some(&entry.id) == reigning.as_ref()).unwrap_or(0);
+        // Of two, one that was told that the other reigns leaves an empty place to it, for ever.
+        let may = |entry: &Entry| entry.brain.as_ref().is_none_or(|brain| brain.fleet.read_only().is_none());
+        let reigns = self.entries.iter().position(|entry| Some(&entry.id) == reigning.as_ref());
+        let which = reigns.or_else(|| self.entries.iter().position(may)).unwrap_or(0);
         // The mistake is mended: one entry stays.
         let entry = self.entries.swap_remove(which);
         self.entries = vec![entry];
