@@ -18,6 +18,8 @@ done
 major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$major" -ge 20 ] || fail "Node.js $major is too old; NocoBase 2.2 wants 20 or newer"
 
+mkdir -p "$target"
+install -m 755 "$here/upgrade.sh" "$target/upgrade.sh"
 mark=$(sha256sum "$here/package.json" | cut -d' ' -f1)
 if [ "$(cat "$target/.installed" 2>/dev/null)" = "$mark" ]; then
   echo "NocoBase is installed in $target"

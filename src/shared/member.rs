@@ -123,8 +123,8 @@ async fn start_in(host: &Host, app: &AppId, plan: &MemberPlan) -> Result<(), Tro
     host.prepared().await?;
     let _pace = host.pace.acquire().await.map_err(|_| Trouble::Ended)?;
     let mut state = host.settled(app, QUIET).await?;
-    if state == Some(State::Running) {
-        // Nobody here started it, so it has not what it is to have now.
+    if matches!(state, Some(State::Running | State::Failed(_))) {
+        // Nobody here started it, so it has not what it is to have now; and what has failed may be half there.
         stop_in(host, app, plan).await?;
         state = host.settled(app, QUIET).await?;
     }
