@@ -160,12 +160,17 @@ impl<'a> Elsewhere<'a> {
         (started.status.success(), said(&started))
     }
 
+    /// An app is not started, for this reason. It is named as its runtime is.
+    fn refuses(&self, app: &str, code: ReasonCode, words: &[&str]) {
+        self.start_app(app);
+        self.machine.wait("the reason is told", Duration::from_secs(40), |_| told(&self.app(app), code, words));
+        let why = said(&self.run(&["app", "why", app]));
+        assert!(why.contains(&code.remedy().replace('"', "\\\"")), "{why}");
+    }
+
     /// An app of systemd's is not started, for this reason; one of the process adapter runs.
     fn refuses_units_and_runs_processes(&self, code: ReasonCode, words: &[&str]) {
-        self.start_app("unit");
-        self.machine.wait("the reason is told", Duration::from_secs(40), |_| told(&self.app("unit"), code, words));
-        let why = said(&self.run(&["app", "why", "unit"]));
-        assert!(why.contains(&code.remedy().replace('"', "\\\"")), "{why}");
+        self.refuses("unit", code, words);
         self.start_app("process");
         self.machine.wait("a process runs", Duration::from_secs(20), |_| {
             let shown = self.app("process");
@@ -209,8 +214,9 @@ fn a_daemon_that_may_not_manage_units_is_told_so(suite: Suite) {
     machine.write_file("/etc/dbus-1/system.d/refuse.conf", policy);
     machine.ok(&["systemctl", "reload-or-restart", "dbus.service"]);
     let elsewhere = Elsewhere::start(&machine, "root", &[], &[]);
-    let words = ["could not start nbs-app-unit.service", "allow its user"];
-    elsewhere.refuses_units_and_runs_processes(ReasonCode::AccessDenied, &words);
+    elsewhere.refuses("unit", ReasonCode::AccessDenied, &["could not start nbs-app-unit.service", "allow its user"]);
+    // Without a scope a child would be in this service's own control group, and end with it.
+    elsewhere.refuses("process", ReasonCode::AccessDenied, &["could not start nbs-proc-process", "allow its user"]);
 }
 
 fn told(app: &Value, code: ReasonCode, words: &[&str]) -> Result<(), String> {

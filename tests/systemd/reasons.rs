@@ -23,6 +23,13 @@ const ELSEWHERE: &[(ReasonCode, &str)] = &[
     (ReasonCode::SystemdUnavailable, "bad_input.rs"),
     (ReasonCode::AccessDenied, "bad_input.rs"),
     (ReasonCode::EnvironmentSilent, "needs a second host: the explanation is tested in nbs_core"),
+    (ReasonCode::DatabaseUnreachable, "needs a server: tests/database"),
+    (ReasonCode::DatabaseDenied, "needs a server: tests/database"),
+    (ReasonCode::DatabaseTaken, "needs a server: tests/database"),
+    (ReasonCode::DatabaseFailed, "needs a server: tests/database"),
+    (ReasonCode::HostEnded, "of apps that share a process: tests/e2e/shared_hosting.rs"),
+    (ReasonCode::HostRefused, "of apps that share a process: tests/e2e/shared_hosting.rs"),
+    (ReasonCode::NotInHost, "of apps that share a process: tests/e2e/shared_hosting.rs"),
     (ReasonCode::TurnExpired, "of an operation, never of an instance"),
 ];
 
