@@ -11,9 +11,9 @@ const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 
-const [folder, install, url, app, account, password, other] = process.argv.slice(2);
+const [folder, install, url, account, password] = process.argv.slice(2);
 const WebSocket = require(path.join(install, 'node_modules/ws'));
-const seen = { waiting: false, progress: [], sign_in_ms: null, signed_in: false, page: '', failed: [], other: null };
+const seen = { waiting: false, progress: [], sign_in_ms: null, signed_in: false, page: '', failed: [] };
 const begun = Date.now();
 
 // A group of its own, so that all of it can be ended by its number.
@@ -79,7 +79,6 @@ async function main() {
 
   await call('Network.enable');
   await call('Page.enable');
-  await call('Network.setExtraHTTPHeaders', { headers: { 'X-App': app } });
   await call('Page.navigate', { url });
   await until(120, 'the sign-in', async () => {
     const waits = await page(`document.querySelector('h1')?.textContent.endsWith(' is starting') &&
@@ -102,13 +101,6 @@ async function main() {
   seen.signed_in = true;
   seen.page = await page('location.pathname');
   await picture('signed-in');
-  const failed = seen.failed.length;
-  await call('Network.setExtraHTTPHeaders', { headers: {} });
-  await call('Network.setCacheDisabled', { cacheDisabled: true });
-  await call('Page.navigate', { url: other });
-  await until(30, 'the other page', () => page(`document.readyState === 'complete' && location.href === ${JSON.stringify(other)}`));
-  seen.other = { title: await page('document.title'), failed: seen.failed.splice(failed).length };
-  await picture('other');
 }
 
 setTimeout(() => end(1), 400_000).unref();
