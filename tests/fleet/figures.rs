@@ -28,8 +28,14 @@ fn age(record: &Value) -> Duration {
 
 #[test]
 fn figures_and_heartbeats_are_fresh_in_redis_while_the_entry_is_off() {
-    let plan =
-        Plan { suite: Suite::Bookworm, workers: &["env_a"], recipes: &[WEB], password: Some("figures"), seed: 4 };
+    let plan = Plan {
+        suite: Suite::Bookworm,
+        workers: &["env_a"],
+        recipes: &[WEB],
+        shown: &[],
+        password: Some("figures"),
+        seed: 4,
+    };
     let fleet = Fleet::start(&plan);
     let worker = &fleet.worker("env_a").machine;
     worker.write_file("/etc/nbsupervisor/nbsupervisor.d/beat.toml", "[environment]\nheartbeat_interval = \"5s\"\n");

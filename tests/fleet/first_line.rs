@@ -15,6 +15,7 @@ const PLAN: Plan<'static> = Plan {
     suite: Suite::Bookworm,
     workers: &["env_a", "env_b"],
     recipes: &[SLEEPER, SLOW, WEB],
+    shown: &[],
     password: None,
     seed: 4,
 };

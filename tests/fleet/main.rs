@@ -2,7 +2,8 @@
 //!
 //! Needs root, systemd-nspawn, mmdebstrap and redis-server; ./test installs what is missing. `ground` proves that the
 //! hosts, the network and its faults are what the other tests take them for. `matrix` is a table of faults, of which
-//! `./test matrix` runs every cell. Deliberately absent: what one host does alone (`tests/systemd`).
+//! `./test matrix` runs every cell; `nocobase` belongs to `./test nocobase`. Deliberately absent: what one host does
+//! alone (`tests/systemd`).
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may fail so, and has its own deadlines")]
 
@@ -19,6 +20,8 @@ mod link;
 mod machine;
 #[path = "../support/net.rs"]
 mod net;
+#[path = "../support/postgres_host.rs"]
+mod postgres_host;
 #[allow(dead_code, reason = "shared with the other test programs; none uses all of them")]
 #[path = "../support/recipes.rs"]
 mod recipes;
@@ -29,5 +32,7 @@ mod figures;
 mod first_line;
 mod ground;
 mod matrix;
+mod nocobase;
+mod socket;
 mod stolen;
 mod wrong;

@@ -36,6 +36,7 @@ fn a_stolen_redis_password_runs_nothing_shows_nothing_false_and_fills_no_journal
         suite: Suite::Bookworm,
         workers: &["env_a", "env_b"],
         recipes: &[SLEEPER, WEB],
+        shown: &[],
         password: Some("stolen"),
         seed: 4,
     };

@@ -9,8 +9,14 @@ use crate::fleet::{Fleet, Plan, entry_variables, journal, wait_journal, worker_v
 use crate::machine::{DAEMON, Machine, Suite};
 use crate::recipes::{SLEEPER, WEB};
 
-const PLAN: Plan<'static> =
-    Plan { suite: Suite::Bookworm, workers: &["env_a"], recipes: &[SLEEPER, WEB], password: Some("right"), seed: 4 };
+const PLAN: Plan<'static> = Plan {
+    suite: Suite::Bookworm,
+    workers: &["env_a"],
+    recipes: &[SLEEPER, WEB],
+    shown: &[],
+    password: Some("right"),
+    seed: 4,
+};
 
 /// Starts an entry with a URL that is no good, and expects it to be there, to say so with these words, and not again.
 fn says_once(fleet: &Fleet, url: &str, words: &[&str]) {

@@ -5,7 +5,7 @@
 //! absent: what a test does with it.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Plan<'a> {
     pub workers: &'a [&'a str],
     /// What runs there, as file and text.
     pub recipes: &'a [(&'a str, &'a str)],
+    /// What of this system the hosts can read, each with its path there.
+    pub shown: &'a [(&'a str, &'a str)],
     /// Redis' password.
     pub password: Option<&'a str>,
     /// What chance follows.
@@ -106,15 +108,25 @@ impl Fleet {
     /// A fleet whose workers have joined.
     pub fn start(plan: &Plan<'_>) -> Self {
         let fleet = Self::hosts(plan);
-        fleet.switch_on(&fleet.entry);
-        for worker in &fleet.workers {
-            fleet.hand_over_key(worker);
-            fleet.switch_on(worker);
-        }
-        for worker in &fleet.workers {
-            fleet.wait_environment(&worker.name, "available");
-        }
+        fleet.join();
         fleet
+    }
+
+    /// Switches all of it on, and waits until the workers have joined.
+    pub fn join(&self) {
+        self.switch_on(&self.entry);
+        for worker in &self.workers {
+            self.hand_over_key(worker);
+            self.switch_on(worker);
+        }
+        for worker in &self.workers {
+            self.wait_environment(&worker.name, "available");
+        }
+    }
+
+    /// The network, for more hosts in it.
+    pub fn net(&mut self) -> &mut Net {
+        &mut self.net
     }
 
     /// One more host beside the fleet, booted, with the product installed.
@@ -234,14 +246,29 @@ impl Fleet {
 
     /// A visitor in the street, who asks the entry's gateway for a path again and again.
     pub fn visitor(&self, path: &str) -> Visitor {
-        Visitor::start_at(self.street.pid(), (self.entry.address(), GATEWAY).into(), path, LOOK_AT_IT)
+        Visitor::start_at(self.street.pid(), self.gateway(), path, LOOK_AT_IT)
+    }
+
+    /// A process in the street's network.
+    pub fn street(&self) -> u32 {
+        self.street.pid()
+    }
+
+    /// Where the entry's gateway is.
+    pub fn gateway(&self) -> SocketAddr {
+        (self.entry.address(), GATEWAY).into()
     }
 
     /// One request from the street; status and body.
     pub fn visit(&self, path: &str, headers: &[&str]) -> (u16, String) {
+        self.curl(path, &headers.iter().flat_map(|header| ["-H", *header]).collect::<Vec<_>>())
+    }
+
+    /// The same as curl's arguments say.
+    pub fn curl(&self, path: &str, arguments: &[&str]) -> (u16, String) {
         let url = format!("http://{}:{GATEWAY}{path}", self.entry.address());
         let mut curl = vec!["curl", "-sS", "--max-time", "40", "-w", "\n%{http_code}", &url];
-        curl.extend(headers.iter().flat_map(|header| ["-H", header]));
+        curl.extend(arguments);
         let output = self.street.run(&curl);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, status) = text.rsplit_once('\n').unwrap_or_default();
@@ -344,7 +371,7 @@ pub fn write_variables(machine: &Machine, variables: &[(String, String)]) {
 
 /// A booted host with product and recipes.
 fn prepared(plan: &Plan<'_>, name: &str) -> Machine {
-    let mut machine = Machine::boot(plan.suite);
+    let mut machine = Machine::boot_showing(plan.suite, plan.shown);
     machine.name(name);
     machine.install();
     for (file, text) in plan.recipes {

@@ -90,9 +90,14 @@ pub struct Machine {
 impl Machine {
     /// A fresh machine that has booted.
     pub fn boot(suite: Suite) -> Self {
+        Self::boot_showing(suite, &[])
+    }
+
+    /// The same, which can read some files and folders of this system, each at a path of its own.
+    pub fn boot_showing(suite: Suite, shown: &[(&str, &str)]) -> Self {
         let root = nix::unistd::geteuid().is_root();
         assert!(root, "a test machine could not be booted: that needs root; run the tests as root");
-        let ground = Ground::new(&suite.root_fs());
+        let ground = Ground::new(&suite.root_fs(), shown);
         let container = Some(Container::boot(&ground));
         Self { suite, name: String::new(), container, ground }
     }

@@ -52,11 +52,13 @@ pub struct Ground {
     holder: Child,
     name: String,
     cgroup: PathBuf,
+    shown: Vec<String>,
 }
 
 impl Ground {
-    /// A fresh disk over a root file system, and a network of its own.
-    pub fn new(root_fs: &Path) -> Self {
+    /// A fresh disk over a root file system, and a network of its own. Some files and folders of this system, each with
+    /// its path in the machine, can be read there.
+    pub fn new(root_fs: &Path, shown: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("nbs-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cgroup = unified().join(&name);
@@ -69,7 +71,8 @@ impl Ground {
         let mut said = String::new();
         BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "held\n", "no disk and network for a machine: see the messages of unshare, ip and mount");
-        Self { holder, name, cgroup }
+        let shown = shown.iter().map(|(here, there)| format!("--bind-ro={here}:{there}")).collect();
+        Self { holder, name, cgroup, shown }
     }
 
     /// A process that is in the machine's mounts and network, but not in the machine.
@@ -131,7 +134,7 @@ impl Container {
         command.args(["-euc", BOOT, "sh"]).arg(&ground.cgroup);
         command.args(["--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe"]);
         command.arg(format!("--machine={}", ground.name)).arg("--directory").arg(ground.root());
-        command.arg(format!("--network-namespace-path=/proc/{}/ns/net", ground.pid()));
+        command.arg(format!("--network-namespace-path=/proc/{}/ns/net", ground.pid())).args(&ground.shown);
         command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
         command.stdout(console.try_clone().unwrap()).stderr(console.try_clone().unwrap());
         let nspawn = command.spawn().unwrap();

@@ -46,6 +46,7 @@ impl Proof {
             suite: Suite::Bookworm,
             workers: &["env_a", "env_b"],
             recipes: &[WEB, BUSY],
+            shown: &[],
             password: Some("matrix"),
             seed,
         };
