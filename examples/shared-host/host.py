@@ -161,10 +161,13 @@ class Request(http.server.BaseHTTPRequestHandler):
         if app is None:
             return self.answer(404, {"error": "no such app"})
         if self.command == "PUT":
-            app.settings = self.json_body()
+            app.settings = {**app.settings, **self.json_body()}
             HOST.keep()
         elif parts[2:] == ["start"] and self.command == "POST":
             app.start()
+        elif parts[2:] == ["upgrade"] and self.command == "POST":
+            app.settings["upgraded"] = VERSION
+            HOST.keep()
         elif parts[2:] == ["stop"] and self.command == "POST":
             # As many hosts do, this one says yes whatever happens.
             if not HOST.mood.get("refuse_stop"):
@@ -215,6 +218,7 @@ class Request(http.server.BaseHTTPRequestHandler):
         return self.answer(200, {
             "app": app.name, "pid": os.getpid(), "path": "/" + "/".join(parts), "visits": app.visits,
             "greeting": app.settings.get("greeting"), "secret_known": bool(app.settings.get("secret")),
+            "upgraded": app.settings.get("upgraded"),
         })
 
 

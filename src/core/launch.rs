@@ -193,6 +193,8 @@ pub struct Inputs<'a> {
     pub places: &'a Places,
     /// The adapter that is to run it.
     pub adapter: Adapter,
+    /// Whether the start is the first one of an upgrade.
+    pub upgrade: bool,
     /// Its host, if it is to run in one that runs.
     pub host: Option<&'a RunningHost>,
 }

@@ -411,7 +411,7 @@ pub struct MemberPlan {
     pub stop_timeout: Duration,
     /// Takes it out of the host.
     pub remove: Option<Request>,
-    /// Upgrades it.
+    /// Upgrades it, before its start; only where that was asked for.
     pub upgrade: Option<Request>,
 }
 
@@ -539,7 +539,7 @@ impl Inputs<'_> {
             stop: self.request("shared.stop", &shared.stop)?,
             stop_timeout: shared.stop_timeout,
             remove: optional("remove", &shared.remove)?,
-            upgrade: optional("upgrade", &shared.upgrade)?,
+            upgrade: optional("upgrade", &shared.upgrade)?.filter(|_| self.upgrade),
         })
     }
 

@@ -142,6 +142,10 @@ async fn start_in(host: &Host, app: &AppId, plan: &MemberPlan) -> Result<(), Tro
         (Some(_), _, Some(update)) => drop(host.ask(update).await?),
         _ => {}
     }
+    if let Some(upgrade) = &plan.upgrade {
+        host.ask(upgrade).await?;
+        host.settled(app, QUIET).await?;
+    }
     host.ask(&plan.start).await.map(drop)
 }
 

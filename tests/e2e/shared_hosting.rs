@@ -110,6 +110,18 @@ fn apps_in_one_process_are_created_started_visited_stopped_and_removed_by_the_co
 }
 
 #[test]
+fn an_upgrade_is_asked_of_the_host_and_a_start_is_none() {
+    let daemon = three();
+    let process = daemon.app_pid("red");
+    daemon.cli_ok(&["app", "restart", "red"]);
+    assert_eq!(page(&daemon, "red")["upgraded"], Value::Null, "a start is no upgrade");
+    daemon.cli_ok(&["app", "upgrade", "red"]);
+    assert_eq!(page(&daemon, "red")["upgraded"], "1.0.0");
+    assert_eq!(page(&daemon, "green")["upgraded"], Value::Null, "nobody else was upgraded");
+    assert_eq!(daemon.app_pid("green"), process, "all in the same process");
+}
+
+#[test]
 fn stopping_one_leaves_the_others_serving_without_a_failed_request() {
     let daemon = three();
     let (done, asked, failed) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0), AtomicUsize::new(0));

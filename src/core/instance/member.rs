@@ -129,10 +129,14 @@ impl Instance {
         }
     }
 
-    /// A host lists a life of it as running that is not the present one: it has a process of its own by now.
-    pub(super) fn stop_in_host(&self, ctx: &mut Context<'_>, run: Run) {
-        if self.row.adapter != Adapter::Shared {
-            ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run, adapter: Adapter::Shared });
+    /// A host lists a life of it as running that is not the present one: it has a process of its own by now, or its next
+    /// start waits for the end of that life, which the host refused.
+    pub(super) fn stop_former_in_host(&mut self, ctx: &mut Context<'_>, run: Run) {
+        match self.row.adapter {
+            Adapter::Shared => self.sweep_again(ctx),
+            Adapter::Process | Adapter::Systemd => {
+                ctx.effects.push(Effect::KillTree { app: self.row.app.clone(), run, adapter: Adapter::Shared });
+            }
         }
     }
 

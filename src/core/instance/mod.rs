@@ -335,7 +335,7 @@ impl Instance {
         }
         if run != self.row.run {
             if fact == Fact::Listed(Listed::Running) {
-                self.stop_in_host(ctx, run);
+                self.stop_former_in_host(ctx, run);
             }
             return;
         }
@@ -442,6 +442,7 @@ pub(crate) fn inputs<'a>(row: &'a LedgerRow, goal: &'a RunGoal, recipe: &'a Reci
         places,
         adapter: row.adapter,
         host: None,
+        upgrade: goal.upgrade_seq == row.run.seq && row.run.attempt == 0,
     }
 }
 

@@ -445,6 +445,22 @@ fn an_app_that_its_host_does_not_stop_is_not_said_to_be_stopped_until_it_is() {
 }
 
 #[test]
+fn a_start_after_a_refused_stop_waits_for_it_and_has_it_asked_for_again() {
+    let mut scene = Scene::with(&["a", "b"]);
+    let former = scene.runs[&app("a")];
+    let of_former = |fact| Input::Observed(Observation { app: app("a"), run: former, fact });
+    scene.step(order("a", 9, Goal::Stop));
+    scene.fact("a", Fact::NotStopped(Reason::new(ReasonCode::HostRefused, "no")));
+    let effects = scene.step(run("a", 10, Hosting::Shared));
+    assert_eq!((scene.phase("a"), ended(&effects)), (Phase::Backoff, vec!["a".to_string()]));
+    scene.step(of_former(Fact::NotStopped(Reason::new(ReasonCode::HostRefused, "no"))));
+    let effects = scene.step(of_former(Fact::Listed(Listed::Running)));
+    assert_eq!(ended(&effects), ["a"], "as long as it is listed, it is asked again");
+    let effects = scene.step(of_former(Fact::TreeGone));
+    assert_eq!((spawned(&effects), scene.phase("b")), (vec!["a".to_string()], Phase::Running));
+}
+
+#[test]
 fn a_removed_app_is_taken_out_of_its_host_which_is_started_for_it_if_need_be() {
     let mut scene = Scene::with(&["a"]);
     scene.step(order("a", 9, Goal::Stop));
