@@ -99,10 +99,14 @@ impl Ground {
 
     /// Makes the disk as large as what is on it, or as large as the host's memory allows.
     pub fn full(&self, full: bool) {
+        // What is written between the look and the change makes the size too small, which is refused: then again.
         const SIZE: &str = r#"
-used=$(df --output=used -B4096 "$1" | tail -n 1)
-if [ "$2" = full ]; then size=$((used * 4096)); else size=50%; fi
-mount -o "remount,size=$size" "$1"
+for _ in $(seq 50); do
+  used=$(df --output=used -B4096 "$1" | tail -n 1)
+  if [ "$2" = full ]; then size=$((used * 4096)); else size=50%; fi
+  if mount -o "remount,size=$size" "$1"; then exit 0; fi
+done
+exit 1
 "#;
         let mut command = self.beside("sh");
         let status = command.args(["-euc", SIZE, "sh", MOUNT, if full { "full" } else { "roomy" }]).status().unwrap();
