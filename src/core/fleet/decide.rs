@@ -259,10 +259,7 @@ impl Fleet {
         spec: &Arc<AppSpec>,
         if_match: Generation,
     ) -> Result<Outcome, Denied> {
-        let current = app.row.generation;
-        if if_match != current {
-            return Err(Denied::GenerationConflict { app: spec.name.clone(), current, given: if_match });
-        }
+        let current = app.at_generation(if_match)?;
         self.check_spec(now, spec, &app.row.spec.environments)?;
         if **spec == *app.row.spec {
             return Ok(Outcome::already(&app.row));
@@ -499,6 +496,17 @@ fn targets(app: &App, command: &Command) -> Result<Vec<EnvironmentName>, Denied>
     match targets.is_empty() {
         true => Err(invalid("no environment is named".into())),
         false => Ok(targets.into_iter().collect()),
+    }
+}
+
+impl App {
+    /// The generation it is at, if that is the one that a change was made from.
+    pub(super) fn at_generation(&self, given: Generation) -> Result<Generation, Denied> {
+        let (app, current) = (&self.row.spec.name, self.row.generation);
+        match given == current {
+            true => Ok(current),
+            false => Err(Denied::GenerationConflict { app: app.clone(), current, given }),
+        }
     }
 }
 

@@ -33,10 +33,7 @@ impl Fleet {
         spec: &Arc<AppSpec>,
         if_match: Generation,
     ) -> Result<Outcome, Denied> {
-        let current = app.row.generation;
-        if if_match != current {
-            return Err(Denied::GenerationConflict { app: spec.name.clone(), current, given: if_match });
-        }
+        let current = app.at_generation(if_match)?;
         app.not_moving()?;
         app.not_upgrading()?;
         self.check_spec(now, spec, &app.row.spec.environments)?;
