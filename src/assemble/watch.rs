@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nbs_core::phase::Status;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -69,8 +68,7 @@ fn parts(entry: EntryHandle, worker: Option<WorkerHandle>) -> Vec<Part> {
 
 /// One line for `systemctl status`.
 pub(super) fn status_line(view: &FleetView, doors: &str) -> String {
-    let running = view.apps.values().filter(|app| app.status == Status::Running).count();
-    format!("{} apps, {running} running; {doors}", view.apps.len())
+    format!("{} apps, {} running; {doors}", view.apps.len(), view.running)
 }
 
 async fn tell_status(entry: EntryHandle, doors: String, end: CancellationToken) {

@@ -56,10 +56,7 @@ impl Mirror {
     fn take(&mut self, piece: Mirrored, changed: &mut BTreeSet<AppId>) {
         match piece {
             Mirrored::App(name, view) => {
-                match view {
-                    Some(view) => _ = self.view.apps.insert(name.clone(), Arc::new(*view)),
-                    None => _ = self.view.apps.remove(&name),
-                }
+                self.view.show_app(name.clone(), view.map(|view| *view));
                 changed.insert(name);
             }
             // A worker shows itself and nobody else.

@@ -323,10 +323,7 @@ impl Loop {
             self.counts = None;
         }
         for name in &apps {
-            match self.fleet.app_view(now, name) {
-                Some(view) => _ = self.view.apps.insert(name.clone(), Arc::new(view)),
-                None => _ = self.view.apps.remove(name),
-            }
+            self.view.show_app(name.clone(), self.fleet.app_view(now, name));
         }
         for id in &operations {
             match self.fleet.operation_view(*id) {

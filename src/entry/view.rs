@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nbs_core::id::OperationId;
 use nbs_core::name::{AppId, EnvironmentName, RuntimeName};
 use nbs_core::paths::{Paths, Rules};
+use nbs_core::phase::Status;
 use nbs_core::route::Known;
 use nbs_core::shared_path::Apps;
 use nbs_core::view::{AppView, EnvironmentView, EventView, OperationView};
@@ -14,6 +15,9 @@ use nbs_core::view::{AppView, EnvironmentView, EventView, OperationView};
 pub struct FleetView {
     /// Every app that is there.
     pub apps: imbl::OrdMap<AppId, Arc<AppView>>,
+    /// How many of them run, kept as they are shown: a line of status is told every few seconds, and walking through
+    /// thousands of apps for it costs more than all else that a daemon at rest does.
+    pub running: usize,
     /// Every environment.
     pub environments: imbl::OrdMap<EnvironmentName, Arc<EnvironmentView>>,
     /// Every operation that has not ended, and the newest that have. Older ones are in the record.
@@ -27,6 +31,17 @@ pub struct FleetView {
 }
 
 impl FleetView {
+    /// Shows this app as it is now, or that there is none of that name.
+    pub fn show_app(&mut self, name: AppId, view: Option<AppView>) {
+        let runs = |view: &AppView| usize::from(view.status == Status::Running);
+        let now = view.as_ref().map_or(0, runs);
+        let before = match view {
+            Some(view) => self.apps.insert(name, Arc::new(view)),
+            None => self.apps.remove(&name),
+        };
+        self.running = self.running + now - before.as_deref().map_or(0, runs);
+    }
+
     /// Shows these environments, and what their recipes say of paths. That is made anew only if one of them has told
     /// something else of itself: most changes are signs of life.
     pub fn show_environments(&mut self, views: impl IntoIterator<Item = EnvironmentView>) {

@@ -10,7 +10,7 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::field::{Field, Value as FieldValue};
 use tracing::{Event, warn};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::relay::{QUEUE, Record, Relay, Sink, Value, WallClock};
@@ -84,14 +84,13 @@ pub fn init(
     journal_stream: Option<&str>,
     clock: WallClock,
 ) -> Result<Telemetry, TelemetryError> {
-    let filter =
-        || EnvFilter::builder().parse(level).map_err(|source| TelemetryError::Level { level: level.into(), source });
+    let filter: Targets = level.parse().map_err(|source| TelemetryError::Level { level: level.into(), source })?;
     let wanted = match destination {
         Destination::Journal => true,
         Destination::Text => false,
         Destination::Auto => journal_stream.is_some_and(stderr_is),
     };
-    let journal = match (wanted.then(|| Journal::connect(filter)), destination) {
+    let journal = match (wanted.then(|| Journal::connect(filter.clone())), destination) {
         (Some(Err(error)), Destination::Journal) => return Err(error),
         // A journal that cannot be reached is no reason to say nothing at all.
         (Some(Err(_)), _) | (None, _) => None,
@@ -103,7 +102,7 @@ pub fn init(
         None => Relay::start(Text { colour: io::stderr().is_terminal(), last: clock() }, QUEUE, clock),
     };
     let relay = relay.map_err(TelemetryError::Thread)?;
-    let subscriber = tracing_subscriber::registry().with(filter()?).with(relay.clone());
+    let subscriber = tracing_subscriber::registry().with(filter).with(relay.clone());
     dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| TelemetryError::Twice)?;
     Ok(Telemetry { relay, journal: is_journal })
 }
@@ -126,7 +125,7 @@ struct Journal {
 
 impl Journal {
     /// `filter` is the global one: with another one here, each disabled event would ask both anew.
-    fn connect(filter: impl Fn() -> Result<EnvFilter, TelemetryError>) -> Result<Self, TelemetryError> {
+    fn connect(filter: Targets) -> Result<Self, TelemetryError> {
         let layer = tracing_journald::layer()
             .map_err(TelemetryError::Journal)?
             .with_syslog_identifier("nbsupervisor".into())
@@ -138,7 +137,7 @@ impl Journal {
                 debug: Priority::Debug,
                 trace: Priority::Debug,
             });
-        Ok(Self { dispatch: Dispatch::new(tracing_subscriber::registry().with(filter()?).with(layer)) })
+        Ok(Self { dispatch: Dispatch::new(tracing_subscriber::registry().with(filter).with(layer)) })
     }
 }
 

@@ -3,7 +3,9 @@
 
 Each peer is an object with the same few methods; each measurement starts a fresh daemon of it in a fresh directory.
 Times are until the fact, not until the answer: a started app says so itself through a FIFO, or the daemon's own list
-says RUNNING for all. Ends only processes that it started: the daemons, and apps whose HOME is in its own directory.
+says RUNNING for all. Beside them stands the floor: the same programs started by a bare loop, which is what this machine's
+kernel and dynamic linker take whoever starts them. Ends only processes that it started: the daemons, the floor's, and
+apps whose HOME is in its own directory.
 """
 
 import atexit
@@ -12,6 +14,7 @@ import http.client
 import json
 import os
 import pathlib
+import resource
 import selectors
 import shutil
 import signal
@@ -20,19 +23,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xmlrpc.client
 
 QUICK = "--quick" in sys.argv[1:]
 SCALE = 10 if QUICK else 1
+ROUNDS = 1 if QUICK else 3
 START_APPS = 200 // SCALE
 FLEET = 1000 // SCALE
-KILLS = {"nbsupervisor": 100 // SCALE, "supervisord": 10}
+KILLS = {"nbsupervisor": 100 // SCALE, "supervisord": 10, "floor": 100 // SCALE}
 FLEETS = [0, 100 // SCALE, FLEET]
 CONNECTIONS = 32  # of the client that sends many commands, as the command line does
 IDLE_SECONDS = 20 // SCALE
 LISTS = 20
-TICK = os.sysconf("SC_CLK_TCK")
 # A child that has forked and not executed yet shares its parent's memory and has its parent's signal handlers.
 SETTLE = 1.0
 NAP = 0.005  # pause between two looks at a fact
@@ -83,8 +87,11 @@ def children(pid):
 
 
 def cpu_ms(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) * 1000 / TICK
+    """CPU time of a process, threads that have ended included. /proc counts it in ticks of 10 ms, its clock in ns.
+
+    The number of another process's clock is made as clock_getcpuclockid(3) makes it.
+    """
+    return time.clock_gettime(~pid << 3 | 2) * 1000
 
 
 def percentile(values, share):
@@ -99,6 +106,8 @@ class Peer:
 
     def __init__(self):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="nbs-bench."))
+        # What is in /run where the daemon is installed is in memory here as well.
+        self.run = pathlib.Path(tempfile.mkdtemp(prefix="nbs-bench.", dir="/dev/shm"))
         self.process = None
 
     @property
@@ -132,7 +141,8 @@ class Peer:
                 if any(item.startswith(mark) for item in (entry / "environ").read_bytes().split(b"\0")):
                     os.kill(int(entry.name), signal.SIGKILL)
         # Not yet: ext4 without a journal is slow to make files while it remembers many that were removed just now.
-        atexit.register(shutil.rmtree, self.work, ignore_errors=True)
+        for directory in (self.work, self.run):
+            atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 def request(path, body):
@@ -152,7 +162,6 @@ class Nbsupervisor(Peer):
 
     def start(self, command, count, run, settings=None):
         """A daemon with `count` apps that exist; with `run` they run as well."""
-        run_dir = self.work / "run"
         (self.work / "recipes").mkdir()
         argv = ", ".join(json.dumps(item.replace("{", "{{").replace("}", "}}")) for item in command)
         recipe = f"""name = "bench"
@@ -169,8 +178,8 @@ window = "1h"
         (self.work / "nbsupervisor.toml").write_text("")
         settings = (settings or {}) | {
             "state_dir": self.work / "state",
-            "runtime_dir": run_dir,
-            "apps_run_dir": self.work / "apps-run",
+            "runtime_dir": self.run / "daemon",
+            "apps_run_dir": self.run / "apps",
             "recipes_dir": self.work / "recipes",
             "gateway.listen": "127.0.0.1:0",
             "admin.listen": "127.0.0.1:0",
@@ -181,7 +190,7 @@ window = "1h"
         env = {"PATH": os.environ["PATH"], "HOME": str(self.work)}
         config = ["--config", str(self.work / "nbsupervisor.toml")]
         self.launch([os.environ["NBS_BIN"], "daemon", *config, *sets], env)
-        self.socket = run_dir / "admin.sock"
+        self.socket = self.run / "daemon" / "admin.sock"
         wait_for("the admin socket", lambda: self.alive() and self.answers(), 30)
         self.names = [f"a{number:04}" for number in range(count)]
         bodies = [{"name": name, "runtime": "bench", "start_mode": "manual"} for name in self.names]
@@ -261,8 +270,16 @@ window = "1h"
         argv = [os.environ["NBS_BIN"], "--socket", str(self.socket), *arguments]
         env, quiet = {"PATH": os.environ["PATH"], "HOME": str(self.work)}, subprocess.DEVNULL
         begun = time.monotonic()
-        subprocess.run(argv, check=True, env=env, stdin=quiet, stdout=quiet, timeout=120)
-        return (time.monotonic() - begun) * 1000
+        process = subprocess.Popen(argv, env=env, stdin=quiet, stdout=quiet)
+        # Not `wait(timeout)`, which looks only after 0.5, 1.5, 3.5 ... 15.5, 31.5 ms.
+        watchdog = threading.Timer(120, process.kill)
+        watchdog.start()
+        ended = process.wait()
+        took = (time.monotonic() - begun) * 1000
+        watchdog.cancel()
+        if ended:
+            raise SystemExit(f"{' '.join(arguments)} ended with {ended}")
+        return took
 
 
 class Supervisord(Peer):
@@ -327,6 +344,49 @@ environment=HOME="{self.work}"
 
 
 SLEEPER = ["/bin/sleep", "1000000"]
+SPEAKER = "echo $$ > {}; exec sleep 1000000"  # tells its pid to a FIFO
+
+
+def measure_floor_starts(count):
+    """As many sleepers by a bare loop of posix_spawn, which returns when the program has taken over."""
+    pids = []
+    try:
+        before, begun = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+        for _ in range(count):
+            pids.append(os.posix_spawn(SLEEPER[0], SLEEPER, {"PATH": "/bin"}, setpgroup=0))
+        took, used = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
+        own = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+        return {f"start_{count}": took, f"start_cpu_{count}": own * 1000 / count}
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.waitpid(pid, 0)
+
+
+def measure_floor_crashes():
+    """Kill, wait and spawn in one loop that watches nothing else."""
+    with tempfile.TemporaryDirectory(prefix="nbs-bench.") as work:
+        fifo = f"{work}/born"
+        os.mkfifo(fifo)
+        line = os.fdopen(os.open(fifo, os.O_RDWR), "rb", buffering=0)
+
+        def spawn():
+            os.posix_spawn("/bin/sh", ["/bin/sh", "-c", SPEAKER.format(fifo)], {"PATH": os.environ["PATH"]})
+            return int(line.read(64))
+
+        pid, took = spawn(), []
+        for _ in range(KILLS["floor"]):
+            begun = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pid = spawn()
+            took.append((time.monotonic() - begun) * 1000)
+            time.sleep(0.02)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        line.close()
+    return {"crash_p50": percentile(took, 0.5), "crash_p99": percentile(took, 0.99)}
 
 
 def measure_starts(kind, count):
@@ -368,7 +428,7 @@ def measure_crashes(kind):
     os.mkfifo(fifo)
     line = os.fdopen(os.open(fifo, os.O_RDWR), "rb", buffering=0)
     try:
-        command = ["/bin/sh", "-c", f"echo $$ > {fifo}; exec sleep 1000000"]
+        command = ["/bin/sh", "-c", SPEAKER.format(fifo)]
         peer.start(command, 1, run=True)
         pid = int(line.read(64))
         took = []
@@ -438,6 +498,19 @@ def measurements(kind):
         yield f"{count} apps", lambda count=count: measure_fleet(kind, count)
 
 
+def floor_measurements():
+    """What of it a bare loop can do."""
+    for count in (START_APPS, FLEET):
+        yield f"{count} starts", lambda count=count: measure_floor_starts(count)
+    yield "crashes", measure_floor_crashes
+
+
+COLUMNS = {
+    Nbsupervisor.name: lambda: measurements(Nbsupervisor),
+    Supervisord.name: lambda: measurements(Supervisord),
+    "floor": floor_measurements,
+}
+
 # Label, figure, bar for the full number of apps.
 ROWS = [
     (f"start {START_APPS} apps, s", f"start_{START_APPS}", None),
@@ -459,28 +532,34 @@ ROWS = [
 ]
 
 
+def measured_in_rounds():
+    """The medians of all rounds, by column; the peers take turns, so that a slow minute is nobody's alone."""
+    rounds = {name: {} for name in COLUMNS}
+    for number in range(ROUNDS):
+        for name, list_of in COLUMNS.items():
+            for what, measure in list_of():
+                measured = measure()
+                print(f"round {number + 1}, {name}, {what}: {measured}", file=sys.stderr)
+                for key, value in measured.items():
+                    rounds[name].setdefault(key, []).append(value)
+    return {name: {key: statistics.median(all_) for key, all_ in mine.items()} for name, mine in rounds.items()}
+
+
 def main():
     os.umask(0o022)  # a recipe that others may write does not count
-    kinds = [Nbsupervisor, Supervisord]
-    if "--peer-only" in sys.argv[1:]:
-        kinds = [Supervisord]
-    if "--ours-only" in sys.argv[1:]:
-        kinds = [Nbsupervisor]
-    figures = {}
-    for kind in kinds:
-        mine = figures.setdefault(kind.name, {})
-        for name, measure in measurements(kind):
-            measured = measure()
-            print(f"{kind.name}, {name}: {measured}", file=sys.stderr)
-            mine.update(measured)
-    print(f"\n{os.cpu_count()} cores, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}; kills: {KILLS}\n")
-    print("| what | bar | " + " | ".join(kind.name for kind in kinds) + " | ratio |")
-    print("| --- | --- |" + " --- |" * (len(kinds) + 1))
+    figures = measured_in_rounds()
+    ours, peer, floor = figures.values()
+
+    def ratio(key, other):
+        return f"{ours[key] / other[key]:.3f}" if other.get(key) and ours.get(key) is not None else "—"
+
+    machine = f"{os.cpu_count()} cores, Linux {os.uname().release}, {time.strftime('%Y-%m-%d')}"
+    print(f"\n{machine}; medians of {ROUNDS} rounds; kills in each: {KILLS}\n")
+    print("| what | bar | " + " | ".join(figures) + " | to the peer | to the floor |")
+    print("| --- | --- |" + " --- |" * (len(figures) + 2))
     for label, key, bar in ROWS:
-        values = [figures[kind.name].get(key) for kind in kinds]
-        ratio = f"{values[0] / values[-1]:.3f}" if len(values) > 1 and values[-1] and values[0] is not None else "—"
-        cells = [f"{value:.2f}" if value is not None else "—" for value in values]
-        print(f"| {label} | {bar or '—'} | {' | '.join(cells)} | {ratio} |")
+        cells = [f"{column[key]:.2f}" if column.get(key) is not None else "—" for column in figures.values()]
+        print(f"| {label} | {bar or '—'} | {' | '.join(cells)} | {ratio(key, peer)} | {ratio(key, floor)} |")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Start, crash, memory and idle figures of the process adapter beside supervisord, in one run on one machine.
 #
-#   tests/bench/process.sh              about five minutes; prints a table for docs/benchmarks.md
-#   tests/bench/process.sh --quick      a tenth of everything, to see that it works
+#   tests/bench/process.sh              about eight minutes; prints a table for docs/benchmarks.md
+#   tests/bench/process.sh --quick      a tenth of everything, once, to see that it works
 #
 # NBS_BIN names the binary; without it the release binary is built.
 set -euo pipefail
