@@ -1,6 +1,5 @@
 //! What systemd is told while the daemon runs: that it lives, and how its apps are.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -72,24 +71,16 @@ pub(super) fn status_line(view: &FleetView, doors: &str) -> String {
 }
 
 async fn tell_status(entry: EntryHandle, doors: String, end: CancellationToken) {
-    let mut seen = entry.view();
     let mut told = String::new();
     loop {
-        let line = status_line(&seen, &doors);
+        // No snapshot is kept between two looks: it would keep alive whatever has changed since.
+        let line = status_line(&entry.view(), &doors);
         if line != told && notify::status(&line).is_ok() {
             told = line;
         }
-        loop {
-            tokio::select! {
-                () = end.cancelled() => return,
-                () = tokio::time::sleep(STATUS_PAUSE) => {}
-            }
-            // A snapshot that is the same one says nothing new, however many apps it has.
-            let now = entry.view();
-            if !Arc::ptr_eq(&now, &seen) {
-                seen = now;
-                break;
-            }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(STATUS_PAUSE) => {}
         }
     }
 }

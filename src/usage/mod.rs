@@ -3,8 +3,8 @@
 //! Decided here: host figures come from the `sysinfo` crate (`host.rs`, its only home), pressure from the kernel's PSI
 //! files (`pressure.rs`). An app in a control group of its own (`place.rs`) is measured by that group's files (`group.rs`),
 //! of which CPU time is read in every sample and the rest when it can have changed (`watch.rs`); any other app by one pass
-//! over `/proc` (`tree.rs`). Readers take the last figures from a snapshot and never wait for a measurement, except for the
-//! host's when sampling is off.
+//! over `/proc` (`tree.rs`); which of the two it is, `survey.rs` finds out. Readers take the last figures from a snapshot
+//! and never wait for a measurement, except for the host's when sampling is off.
 //!
 //! Memory by the group is `memory.current` without `memory.stat`'s `inactive_file`: files that were read once and would be
 //! given up first. That is what container tools show as an app's memory, and what the host's figure leaves out too; an app
@@ -22,6 +22,7 @@ mod place;
 mod pressure;
 mod sampler;
 mod stat;
+mod survey;
 mod tree;
 mod watch;
 

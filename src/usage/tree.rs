@@ -1,30 +1,23 @@
 //! Adds up processes over process trees, in one pass over `/proc`.
 //!
 //! A process belongs to the app whose main process it is or descends from; else to the one of its process group or
-//! session (what an app put into the background was adopted by init, but kept its group). The pass gives way to other
-//! tasks every few processes, so that a thousand of them do not hold up a request.
+//! session (what an app put into the background was adopted by init, but kept its group).
 
 use std::collections::HashMap;
 
 use super::stat::{Proc, Row, Sum};
 
-/// Processes read between two offers to give way: about 0.3 ms.
-const STRIDE: usize = 32;
-
 /// The sum of each main process's tree, in the order given; none for one that is gone.
-pub(super) async fn sums(proc: &Proc, mains: &[u32]) -> Vec<Option<Sum>> {
-    match read_all(proc, mains.len() * 2 + 256).await {
+pub(super) fn sums(proc: &Proc, mains: &[u32]) -> Vec<Option<Sum>> {
+    match read_all(proc, mains.len() * 2 + 256) {
         Ok(rows) => add_up(mains, &rows),
         Err(_) => vec![None; mains.len()],
     }
 }
 
-async fn read_all(proc: &Proc, expected: usize) -> rustix::io::Result<Vec<Row>> {
+fn read_all(proc: &Proc, expected: usize) -> rustix::io::Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(expected);
-    for (i, entry) in proc.entries()?.enumerate() {
-        if i % STRIDE == STRIDE - 1 {
-            tokio::task::yield_now().await;
-        }
+    for entry in proc.entries()? {
         rows.extend(proc.row(entry?.file_name().to_bytes()));
     }
     Ok(rows)

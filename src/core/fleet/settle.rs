@@ -110,8 +110,9 @@ impl Fleet {
 
     /// Orders without an answer are sent again.
     fn forget_unanswered(&mut self, now: Now) {
-        while let Some((at, app, environment)) = self.unanswered.first().cloned().filter(|(at, _, _)| *at <= now.mono) {
-            self.unanswered.remove(&(at, app.clone(), environment.clone()));
+        while self.unanswered.first().is_some_and(|(at, _, _)| *at <= now.mono)
+            && let Some((at, app, environment)) = self.unanswered.pop_first()
+        {
             let placed = self.apps.get_mut(&app).and_then(|app| app.placed.get_mut(&environment));
             if let Some(placed) = placed.filter(|placed| placed.sent.is_some_and(|sent| resend_at(sent) == at)) {
                 placed.sent = None;
