@@ -34,13 +34,6 @@ impl Group {
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
     }
 
-    /// How many processes in it and below the kernel has killed for lack of memory since it exists; none without the
-    /// memory controller. systemd removes the group soon after its last process, so this is to be asked at once.
-    pub fn oom_kills(&self) -> Option<u64> {
-        let events = fs::read_to_string(self.0.join("memory.events")).ok()?;
-        events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
-    }
-
     /// Whether anybody is in it, or that cannot be told.
     pub fn has_members(&self) -> bool {
         match fs::read_to_string(self.0.join("cgroup.events")) {
@@ -75,16 +68,6 @@ mod tests {
         }
         assert_eq!(own(&format!("0::/../{scope}"), &app), None);
         assert_eq!(own("0::/system.slice/nbsupervisor.service", &app), None);
-    }
-
-    #[test]
-    fn kills_for_lack_of_memory_are_counted_where_there_is_a_controller() {
-        let dir = tempfile::tempdir().unwrap();
-        let group = Group(dir.path().into());
-        assert_eq!(group.oom_kills(), None);
-        fs::write(dir.path().join("memory.events"), "low 0\nhigh 0\nmax 41\noom 3\noom_kill 2\noom_group_kill 0\n")
-            .unwrap();
-        assert_eq!(group.oom_kills(), Some(2));
     }
 
     #[test]

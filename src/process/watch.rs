@@ -11,7 +11,7 @@ use nbs_core::id::Run;
 use nbs_core::limits::{LAST_LOG_LINE_MAX, LAST_LOG_LINES};
 use nbs_core::name::AppId;
 use nbs_core::observation::{Fact, Observation};
-use nbs_core::reason::{ExitOutcome, Reason, ReasonCode};
+use nbs_core::reason::ExitOutcome;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 use tokio::io::Interest;
@@ -24,9 +24,6 @@ use super::output;
 
 /// How often the kernel is asked for a stranger's status, which it gives once the stranger's parent has reaped it.
 const STRANGER_TRIES: u32 = 10;
-
-/// The signal that the kernel kills with.
-const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// What waiting without blocking found.
 pub enum Reaped {
@@ -107,19 +104,9 @@ async fn wait(inner: Arc<Inner>, app: AppId, run: Run, fd: AsyncFd<Arc<OwnedFd>>
             Some(_) => ready.clear_ready(),
         }
     };
-    // At once: the group goes away with its last process.
-    let kills = inner.lives.with(&app, run, |life| life.group.as_ref()?.oom_kills()).flatten();
-    let cause = kills.and_then(|kills| starved(outcome, kills));
     drop(fd);
     // Boxed: the task waits nearly all its life, and should be no larger than its waiting.
-    Box::pin(tell(&inner, app, run, (outcome, cause))).await;
-}
-
-/// What a kernel that has killed for lack of memory in the app's group says of an end like this one. A process that took
-/// an end of its own choice did not end by that.
-fn starved(outcome: ExitOutcome, kills: u64) -> Option<Reason> {
-    let killed = matches!(outcome, ExitOutcome::Signal(KILL) | ExitOutcome::Unknown);
-    (killed && kills > 0).then(|| Reason::new(ReasonCode::OomKilled, "killed by the kernel: out of memory"))
+    Box::pin(tell(&inner, app, run, outcome)).await;
 }
 
 /// Whether the process behind a descriptor has ended; readable says nothing else.
@@ -149,11 +136,11 @@ async fn stranger(inner: &Inner, app: &AppId, run: Run, fd: &AsyncFd<Arc<OwnedFd
     found
 }
 
-async fn tell(inner: &Inner, app: AppId, run: Run, (outcome, cause): (ExitOutcome, Option<Reason>)) {
+async fn tell(inner: &Inner, app: AppId, run: Run, outcome: ExitOutcome) {
     let known = inner.lives.with(&app, run, |life| (life.main, life.log_from));
     let Some((main, log_from)) = known else { return };
     let last_log = output::last_lines(&inner.logs.file(&app), log_from, LAST_LOG_LINES, LAST_LOG_LINE_MAX);
-    let fact = Fact::Exited { outcome, cause, last_log, leftovers: group_has_members(main) };
+    let fact = Fact::Exited { outcome, cause: None, last_log, leftovers: group_has_members(main) };
     // A worker that is gone needs to hear nothing.
     let _ = inner.sender.send(Observation { app: app.clone(), run, fact }).await;
     inner.lives.with(&app, run, |life| {
@@ -211,22 +198,3 @@ fn supported(pidfd: &OwnedFd) -> bool {
 }
 
 const _: () = assert!(size_of::<PidfdInfo>() == 64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_end_that_the_kernel_can_have_made_is_told_as_its_own() {
-        for (outcome, kills, is) in [
-            (ExitOutcome::Signal(9), 1, true),
-            (ExitOutcome::Unknown, 1, true),
-            (ExitOutcome::Signal(9), 0, false),
-            (ExitOutcome::Signal(11), 1, false),
-            (ExitOutcome::Code(1), 1, false),
-        ] {
-            let told = starved(outcome, kills).map(|reason| reason.code);
-            assert_eq!(told, is.then_some(ReasonCode::OomKilled), "{outcome:?} {kills}");
-        }
-    }
-}
