@@ -224,12 +224,15 @@ async fn heard(entry: &EntryHandle, config: &Config) -> Result<(), Failure> {
 }
 
 fn sample(usage: UsageSampler, config: &Config, entry: EntryHandle, end: CancellationToken) -> JoinHandle<()> {
+    let (runs_apps, here) = (config.role.runs_apps(), config.environment.name.clone());
     let list = move || {
+        if !runs_apps {
+            return Vec::new();
+        }
         let view = entry.view();
         let apps = view.apps.iter();
         let subject = |(name, app): (&AppId, &Arc<AppView>)| {
-            let report = app.instances.iter().filter_map(|instance| instance.report.as_ref());
-            let (pid, adapter) = { report }.find_map(|report| Some((report.pid?, report.adapter)))?;
+            let (pid, adapter) = app.process_in(&here)?;
             let host = (adapter == Adapter::Shared).then(|| host_of(&app.spec.runtime)).flatten();
             Some(Subject { app: name.clone(), pid, host })
         };

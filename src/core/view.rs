@@ -10,6 +10,7 @@ use crate::name::{AppId, EnvironmentName};
 use crate::order::{InstanceReport, Registration};
 use crate::phase::Status;
 use crate::reason::Reason;
+use crate::recipe::Adapter;
 use crate::spec::AppSpec;
 use crate::time::{Mono, Wall};
 
@@ -55,6 +56,16 @@ pub struct InstanceView {
     pub observed_at: Wall,
     /// When that report was received (ages).
     pub observed: Mono,
+}
+
+impl AppView {
+    /// Its main process in an environment, and what looks after it there. A number of another environment would be a
+    /// stranger's here.
+    pub fn process_in(&self, environment: &EnvironmentName) -> Option<(u32, Adapter)> {
+        let instance = self.instances.iter().find(|instance| instance.environment == *environment)?;
+        let report = instance.report.as_ref()?;
+        Some((report.pid?, report.adapter))
+    }
 }
 
 impl InstanceView {
@@ -246,4 +257,25 @@ pub enum Presence {
 /// Why an instance shows what it shows; the reason of its report, for convenience.
 pub fn reason_of(instance: &InstanceView) -> Option<&Reason> {
     instance.report.as_ref().and_then(|report| report.reason.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_that_of_the_environment_that_is_asked_for() {
+        let mut app = crate::gate::tests::app(Status::Running, Intent::Run);
+        let (local, other) = (app.instances[0].environment.clone(), EnvironmentName::parse("eu-2").unwrap());
+        assert_eq!(app.process_in(&local), Some((7, Adapter::Process)));
+        assert_eq!(app.process_in(&other), None);
+        let report = InstanceReport { pid: Some(8), ..crate::gate::tests::report(&app.spec.name) };
+        let there =
+            InstanceView { environment: other.clone(), report: Some(Arc::new(report)), ..app.instances[0].clone() };
+        app.instances.insert(0, there);
+        assert_eq!(app.process_in(&local), Some((7, Adapter::Process)));
+        assert_eq!(app.process_in(&other), Some((8, Adapter::Process)));
+        app.instances[0].report = None;
+        assert_eq!(app.process_in(&other), None);
+    }
 }
