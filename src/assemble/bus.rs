@@ -101,12 +101,8 @@ pub(super) struct Published {
 impl UsageSource for Published {
     fn usage(&self) -> Option<Usage> {
         let host = self.usage.host();
-        let here = |app: &nbs_core::view::AppView| {
-            let mut own = app.instances.iter().filter(|instance| instance.environment == self.environment);
-            own.any(|instance| instance.report.as_ref().is_some_and(|report| report.pid.is_some()))
-        };
         let view = self.entry.view();
-        let running = view.apps.iter().filter(|(_, app)| here(app));
+        let running = view.apps.iter().filter(|(_, app)| app.process_in(&self.environment).is_some());
         let apps: BTreeMap<AppId, AppUsage> = running
             .filter_map(|(name, _)| Some((name.clone(), super::sources::figures(&self.usage.of(name)?))))
             .collect();

@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nbs_core::id::OperationId;
-use nbs_core::name::AppId;
+use nbs_core::name::{AppId, EnvironmentName};
 use nbs_core::recipe::Adapter;
 use nbs_core::shared::host_of;
 use nbs_core::time::Now;
@@ -167,7 +167,7 @@ impl Daemon {
             local,
             logs: worker.as_ref().map_or_else(|| Arc::new(NoLogs) as Arc<dyn LogReader>, WorkerHandle::log_reader),
             recipes: recipes.clone(),
-            usage: Usage { own: usage.handle(), environment: config.environment.name.clone(), others: bus },
+            usage: Usage { own: usage.handle(), environment: own_environment(config), others: bus },
             hops,
             news,
             clock,
@@ -223,16 +223,19 @@ async fn heard(entry: &EntryHandle, config: &Config) -> Result<(), Failure> {
     tokio::time::timeout(READY_TIMEOUT, known).await.map_err(|_| late())
 }
 
+/// The environment whose apps run on this host.
+fn own_environment(config: &Config) -> Option<EnvironmentName> {
+    config.role.runs_apps().then(|| config.environment.name.clone())
+}
+
 fn sample(usage: UsageSampler, config: &Config, entry: EntryHandle, end: CancellationToken) -> JoinHandle<()> {
-    let (runs_apps, here) = (config.role.runs_apps(), config.environment.name.clone());
+    let here = own_environment(config);
     let list = move || {
-        if !runs_apps {
-            return Vec::new();
-        }
+        let Some(here) = &here else { return Vec::new() };
         let view = entry.view();
         let apps = view.apps.iter();
         let subject = |(name, app): (&AppId, &Arc<AppView>)| {
-            let (pid, adapter) = app.process_in(&here)?;
+            let (pid, adapter) = app.process_in(here)?;
             let host = (adapter == Adapter::Shared).then(|| host_of(&app.spec.runtime)).flatten();
             Some(Subject { app: name.clone(), pid, host })
         };

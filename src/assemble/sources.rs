@@ -112,7 +112,8 @@ impl RuntimeSource for RecipeBook {
 /// Usage figures for the admin room: of this host from its own sampler, of others from what they published.
 pub(super) struct Usage {
     pub(super) own: UsageHandle,
-    pub(super) environment: EnvironmentName,
+    /// Whose apps run here; none on an entry without apps, where one of its name is another host's.
+    pub(super) environment: Option<EnvironmentName>,
     pub(super) others: Option<redis_bus::entry::Handle>,
 }
 
@@ -124,14 +125,14 @@ impl Usage {
 
 impl UsageSource for Usage {
     fn app(&self, environment: &EnvironmentName, app: &AppId) -> Option<AppUsage> {
-        if *environment != self.environment {
+        if self.environment.as_ref() != Some(environment) {
             return self.of_other(environment)?.apps.get(app).cloned();
         }
         self.own.of(app).map(|usage| figures(&usage))
     }
 
     fn host(&self, environment: &EnvironmentName) -> Option<HostUsage> {
-        if *environment != self.environment {
+        if self.environment.as_ref() != Some(environment) {
             let host = self.of_other(environment)?.host.clone();
             return Some(HostUsage {
                 cpu_percent: host.cpu_percent,
@@ -148,7 +149,7 @@ impl UsageSource for Usage {
     }
 
     fn capacity(&self, environment: &EnvironmentName) -> Option<Capacity> {
-        if *environment != self.environment {
+        if self.environment.as_ref() != Some(environment) {
             let host = self.of_other(environment)?.host.clone();
             return Some(Capacity { cpus: host.cpus?, memory_bytes: host.memory_total? });
         }

@@ -37,6 +37,20 @@ pub struct AppView {
     pub last_operation: Option<OperationId>,
 }
 
+impl AppView {
+    /// It in this environment.
+    pub fn instance_in(&self, environment: &EnvironmentName) -> Option<&InstanceView> {
+        self.instances.iter().find(|instance| instance.environment == *environment)
+    }
+
+    /// Its main process in an environment, and what looks after it there. A number of another environment would be a
+    /// stranger's here.
+    pub fn process_in(&self, environment: &EnvironmentName) -> Option<(u32, Adapter)> {
+        let report = self.instance_in(environment)?.report.as_ref()?;
+        Some((report.pid?, report.adapter))
+    }
+}
+
 /// An app in one environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceView {
@@ -56,16 +70,6 @@ pub struct InstanceView {
     pub observed_at: Wall,
     /// When that report was received (ages).
     pub observed: Mono,
-}
-
-impl AppView {
-    /// Its main process in an environment, and what looks after it there. A number of another environment would be a
-    /// stranger's here.
-    pub fn process_in(&self, environment: &EnvironmentName) -> Option<(u32, Adapter)> {
-        let instance = self.instances.iter().find(|instance| instance.environment == *environment)?;
-        let report = instance.report.as_ref()?;
-        Some((report.pid?, report.adapter))
-    }
 }
 
 impl InstanceView {

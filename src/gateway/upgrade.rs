@@ -135,8 +135,7 @@ pub async fn tunnel(granted: Granted, mut guest: Guest, gateway: std::sync::Arc<
 async fn has_ended(gateway: &Inner, lodger: &Lodger) {
     let (app, environment) = &**lodger;
     let has_ended = |view: Option<&AppView>| {
-        let instance =
-            view.and_then(|view| view.instances.iter().find(|instance| instance.environment == *environment));
+        let instance = view.and_then(|view| view.instance_in(environment));
         let ends = [Status::Stopping, Status::Stopped, Status::Error, Status::NotFound];
         instance.is_none_or(|instance| ends.contains(&instance.status))
     };

@@ -84,7 +84,7 @@ pub fn init(
     journal_stream: Option<&str>,
     clock: WallClock,
 ) -> Result<Telemetry, TelemetryError> {
-    let filter: Targets = level.parse().map_err(|source| TelemetryError::Level { level: level.into(), source })?;
+    let filter = filter(level)?;
     let wanted = match destination {
         Destination::Journal => true,
         Destination::Text => false,
@@ -105,6 +105,12 @@ pub fn init(
     let subscriber = tracing_subscriber::registry().with(filter).with(relay.clone());
     dispatcher::set_global_default(Dispatch::new(subscriber)).map_err(|_| TelemetryError::Twice)?;
     Ok(Telemetry { relay, journal: is_journal })
+}
+
+/// The parser takes a blank for a part of a name, so `info, zbus=debug` would say other than it reads.
+fn filter(level: &str) -> Result<Targets, TelemetryError> {
+    let parts: Vec<&str> = level.split(',').map(str::trim).collect();
+    parts.join(",").parse().map_err(|source| TelemetryError::Level { level: level.into(), source })
 }
 
 /// Whether stderr is the stream that `JOURNAL_STREAM=DEVICE:INODE` names. The variable alone is not enough: a shell
@@ -221,6 +227,14 @@ mod tests {
         assert!(relay.flush(Duration::from_secs(10)));
         let lines = again.0.lock().unwrap().clone();
         assert_eq!(lines, ["WARN message=went away app=\"crm\" pid=7 back=-1 ok=true cause=x y", "INFO message=plain"]);
+    }
+
+    #[test]
+    fn blanks_between_the_parts_of_a_level_mean_nothing() {
+        let filter = filter("warn , nbsupervisor::gateway=debug").unwrap();
+        assert!(filter.would_enable("nbsupervisor::gateway", &tracing::Level::DEBUG));
+        assert!(filter.would_enable("nbsupervisor::entry", &tracing::Level::WARN));
+        assert!(!filter.would_enable("nbsupervisor::entry", &tracing::Level::INFO));
     }
 
     #[test]

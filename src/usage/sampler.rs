@@ -3,6 +3,7 @@
 //! `/proc` and control groups answer when they have done their work, not later, so a survey runs on a thread of its own:
 //! among the tasks it would have to give way every few processes, which costs more than the thread.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::{Shared, Subject, UsageHandle};
 /// The sampler.
 pub struct UsageSampler {
     shared: Arc<Shared>,
-    /// Away while it measures.
+    /// Away while it measures, and for good once it was cut off.
     survey: Option<Survey>,
 }
 
@@ -79,13 +80,18 @@ impl UsageSampler {
     pub async fn sample(&mut self, list: Vec<Subject>) {
         let host = self.shared.meter().measure();
         self.shared.host.store(Some(Arc::new(host)));
-        let mut survey = self.survey.take().unwrap_or_else(|| Survey::new(Hierarchy::of_this_host()));
+        let Some(mut survey) = self.survey.take() else { return };
         let measuring = spawn_blocking(move || {
             let figures = survey.measure(list);
             (survey, figures)
         });
-        // It is cut off when the daemon ends; then nobody looks at figures any more.
-        let Ok((survey, figures)) = measuring.await else { return };
+        let (survey, figures) = match measuring.await {
+            Ok(measured) => measured,
+            // A fault is the sampler's own, whatever thread it happened on.
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // Cut off: the daemon ends, and nobody looks at figures any more.
+            Err(_) => return,
+        };
         self.survey = Some(survey);
         self.shared.apps.store(Arc::new(figures));
         self.shared.samples.send_modify(|count| *count += 1);

@@ -106,8 +106,6 @@ class Peer:
 
     def __init__(self):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="nbs-bench."))
-        # What is in /run where the daemon is installed is in memory here as well.
-        self.run = pathlib.Path(tempfile.mkdtemp(prefix="nbs-bench.", dir="/dev/shm"))
         self.process = None
 
     @property
@@ -141,8 +139,7 @@ class Peer:
                 if any(item.startswith(mark) for item in (entry / "environ").read_bytes().split(b"\0")):
                     os.kill(int(entry.name), signal.SIGKILL)
         # Not yet: ext4 without a journal is slow to make files while it remembers many that were removed just now.
-        for directory in (self.work, self.run):
-            atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        atexit.register(shutil.rmtree, self.work, ignore_errors=True)
 
 
 def request(path, body):
@@ -162,6 +159,9 @@ class Nbsupervisor(Peer):
 
     def start(self, command, count, run, settings=None):
         """A daemon with `count` apps that exist; with `run` they run as well."""
+        # What is in /run where the daemon is installed is in memory here as well.
+        run_dir = pathlib.Path(tempfile.mkdtemp(prefix="nbs-bench.", dir="/dev/shm"))
+        atexit.register(shutil.rmtree, run_dir, ignore_errors=True)
         (self.work / "recipes").mkdir()
         argv = ", ".join(json.dumps(item.replace("{", "{{").replace("}", "}}")) for item in command)
         recipe = f"""name = "bench"
@@ -178,8 +178,8 @@ window = "1h"
         (self.work / "nbsupervisor.toml").write_text("")
         settings = (settings or {}) | {
             "state_dir": self.work / "state",
-            "runtime_dir": self.run / "daemon",
-            "apps_run_dir": self.run / "apps",
+            "runtime_dir": run_dir / "daemon",
+            "apps_run_dir": run_dir / "apps",
             "recipes_dir": self.work / "recipes",
             "gateway.listen": "127.0.0.1:0",
             "admin.listen": "127.0.0.1:0",
@@ -190,7 +190,7 @@ window = "1h"
         env = {"PATH": os.environ["PATH"], "HOME": str(self.work)}
         config = ["--config", str(self.work / "nbsupervisor.toml")]
         self.launch([os.environ["NBS_BIN"], "daemon", *config, *sets], env)
-        self.socket = self.run / "daemon" / "admin.sock"
+        self.socket = run_dir / "daemon" / "admin.sock"
         wait_for("the admin socket", lambda: self.alive() and self.answers(), 30)
         self.names = [f"a{number:04}" for number in range(count)]
         bodies = [{"name": name, "runtime": "bench", "start_mode": "manual"} for name in self.names]
@@ -364,29 +364,41 @@ def measure_floor_starts(count):
             os.waitpid(pid, 0)
 
 
+def crashes(line, count, crash):
+    """Times of `crash`, which is given the pid that was last told and has another process tell its own; and that one."""
+    pid, took = int(line.read(64)), []
+    for _ in range(count):
+        begun = time.monotonic()
+        crash(pid)
+        pid = int(line.read(64))
+        took.append((time.monotonic() - begun) * 1000)
+        # The peers are given a moment to notice that it runs, so that each crash is a first one.
+        time.sleep(0.02)
+    return {"crash_p50": percentile(took, 0.5), "crash_p99": percentile(took, 0.99)}, pid
+
+
 def measure_floor_crashes():
     """Kill, wait and spawn in one loop that watches nothing else."""
     with tempfile.TemporaryDirectory(prefix="nbs-bench.") as work:
         fifo = f"{work}/born"
         os.mkfifo(fifo)
-        line = os.fdopen(os.open(fifo, os.O_RDWR), "rb", buffering=0)
 
         def spawn():
             os.posix_spawn("/bin/sh", ["/bin/sh", "-c", SPEAKER.format(fifo)], {"PATH": os.environ["PATH"]})
-            return int(line.read(64))
 
-        pid, took = spawn(), []
-        for _ in range(KILLS["floor"]):
-            begun = time.monotonic()
+        def end(pid):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            pid = spawn()
-            took.append((time.monotonic() - begun) * 1000)
-            time.sleep(0.02)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        line.close()
-    return {"crash_p50": percentile(took, 0.5), "crash_p99": percentile(took, 0.99)}
+
+        def crash(pid):
+            end(pid)
+            spawn()
+
+        with os.fdopen(os.open(fifo, os.O_RDWR), "rb", buffering=0) as line:
+            spawn()
+            figures, last = crashes(line, KILLS["floor"], crash)
+        end(last)
+    return figures
 
 
 def measure_starts(kind, count):
@@ -430,16 +442,7 @@ def measure_crashes(kind):
     try:
         command = ["/bin/sh", "-c", SPEAKER.format(fifo)]
         peer.start(command, 1, run=True)
-        pid = int(line.read(64))
-        took = []
-        for _ in range(KILLS[peer.name]):
-            begun = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            pid = int(line.read(64))
-            took.append((time.monotonic() - begun) * 1000)
-            # Both peers are given a moment to notice that it runs, so that each crash is a first one.
-            time.sleep(0.02)
-        return {"crash_p50": percentile(took, 0.5), "crash_p99": percentile(took, 0.99)}
+        return crashes(line, KILLS[peer.name], lambda pid: os.kill(pid, signal.SIGKILL))[0]
     finally:
         line.close()
         peer.close()
