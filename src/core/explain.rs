@@ -261,7 +261,9 @@ fn process(instance: &InstanceView, report: &InstanceReport, now: Now) -> Vec<Ca
         Phase::Backoff => {
             let silent = report.reason.as_ref().is_some_and(|why| why.code == ReasonCode::DatabaseUnreachable);
             Some(match report.next_attempt {
-                None if silent => format!("{at}: {again} comes as soon as the database answers"),
+                None if silent => {
+                    format!("{at}: {again} comes as soon as the database answers and a slot of its host is free")
+                }
                 next => format!("{at}: {again} is due {}", next.map_or_else(|| "soon".into(), |at| until(at, now))),
             })
         }

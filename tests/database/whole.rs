@@ -13,10 +13,10 @@ pub const HOLDER: (&str, &str) = (
     "holder.toml",
     r#"
 name = "holder"
-command = ["/bin/sh", "-c", "env > connection; exec psql -X -q -c 'SELECT pg_sleep(100000)'"]
+command = ["/bin/sh", "-c", "env > part; mv part connection; exec psql -X -q -c 'SELECT pg_sleep(100000)'"]
 listen = "none"
 environment = { PGHOST = "{db.host}", PGPORT = "{db.port}", PGDATABASE = "{db.database}", PGUSER = "{db.user}", PGPASSWORD = "{db.password}", DATABASE_URL = "{db.url}", SCHEMA = "{db.schema}", DIALECT = "{db.dialect}" }
-ready = { exec = ["/usr/bin/psql", "-X", "-q", "-c", "SELECT 1"], interval = "100ms", timeout = "30s" }
+ready = { exec = ["/bin/sh", "-c", "test -e connection && exec psql -X -q -c 'SELECT 1'"], interval = "100ms", timeout = "30s" }
 stop = { signal = "SIGTERM", timeout = "5s" }
 restart = { policy = "on-failure", delay = "200ms", max_delay = "200ms", burst = 3, window = "5m" }
 "#,
@@ -27,9 +27,10 @@ const FILER: (&str, &str) = (
     "filer.toml",
     r#"
 name = "filer"
-command = ["/bin/sh", "-c", "env > connection; : > \"$FILE\"; exec sleep infinity"]
+command = ["/bin/sh", "-c", ": > \"$FILE\"; env > part; mv part connection; exec sleep infinity"]
 listen = "none"
 environment = { FILE = "{db.database}", DATABASE_URL = "{db.url}", DIALECT = "{db.dialect}", PORT = "{db.port}" }
+ready = { exec = ["/usr/bin/test", "-e", "connection"], interval = "20ms" }
 stop = { signal = "SIGTERM", timeout = "5s" }
 "#,
 );

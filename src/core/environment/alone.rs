@@ -1,6 +1,8 @@
-//! What a worker starts without its entry: after a reboot of its host.
+//! What a worker starts without its entry's turn: after a reboot of its host, and what a database server kept waiting.
+//! Either may be many apps at once, so they start as slots of this host allow, which the entry's turns share.
 //!
-//! Only where the entry is another daemon (`Settings::autonomous`); an entry in the same daemon decides by itself.
+//! After a reboot it does so only where the entry is another daemon (`Settings::autonomous`); an entry in the same daemon
+//! decides by itself.
 //!
 //! The rule that keeps both from starting the same app: what the worker brings back by itself is told as waiting for its
 //! next attempt (`Backoff`, for the reason that the host was restarted) from its first hello on, and keeps the start that
@@ -16,15 +18,13 @@ use crate::name::AppId;
 use crate::time::{Mono, Now};
 
 impl Environment {
-    /// The daemon begins: notes who waits for a slot of this host.
+    /// The daemon begins, and knows who waits for a slot of this host.
     pub(super) fn begin_alone(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.began = now;
         if self.settings.autonomous {
-            let waiting = self.instances.iter().filter(|(_, instance)| instance.waits_for_slot());
-            self.waiting = waiting.map(|(app, _)| app.clone()).collect();
             self.alone_at = self.settings.start_without_entry_after.map(|after| now.mono.after(after));
-            self.start_waiting(now, effects);
         }
+        self.start_waiting(now, effects);
     }
 
     /// The entry is there: nothing of several environments is started without it any more.
@@ -39,7 +39,6 @@ impl Environment {
             let left: Vec<AppId> = left.map(|(app, _)| app.clone()).collect();
             for app in left {
                 self.with_instance(now, &app, effects, |instance, ctx| instance.wait_for_slot(ctx));
-                self.waiting.insert(app);
             }
         }
         self.start_waiting(now, effects);

@@ -137,7 +137,7 @@ pub struct Environment {
     gone: BTreeMap<AppId, (Epoch, Seq)>,
     /// The last turn of each app that was given back for want of a slot.
     spent: BTreeMap<AppId, (Epoch, u64)>,
-    /// Apps that the worker brings back by itself, once a slot is free.
+    /// Apps that start without a turn of the entry, once a slot is free; see `alone`.
     waiting: BTreeSet<AppId>,
     /// When it stops waiting for the entry's word.
     alone_at: Option<Mono>,
@@ -452,6 +452,9 @@ impl Environment {
         }
         if let Some(due) = instance.due() {
             self.due.insert((due, app.clone()));
+        }
+        if instance.waits_for_slot() {
+            self.waiting.insert(app.clone());
         }
         if !instance.take_changed() {
             effects.append(&mut own);

@@ -1,4 +1,5 @@
-//! After a reboot of the host: what comes back by itself, and what rests. The rule is told in `environment/alone.rs`.
+//! After a reboot of the host: what comes back by itself, and what rests; and how an app begins that waited for a slot of
+//! its host. The rules are told in `environment/alone.rs`.
 
 use crate::phase::Phase;
 use crate::reason::{Reason, ReasonCode};
@@ -51,7 +52,8 @@ impl Instance {
     /// Whether it waits for a slot to start by itself.
     pub(crate) fn waits_for_slot(&self) -> bool {
         let waits = self.row.phase == Phase::Backoff && !self.repairing && self.due.is_none();
-        waits && self.was_rebooted() && self.sweeping.is_empty()
+        let goes_on = self.was_rebooted() || self.may_ask_database();
+        waits && goes_on && self.sweeping.is_empty() && self.wanted_start().is_some()
     }
 
     /// Whether it rests since the reboot and would come back with a turn.
@@ -60,10 +62,13 @@ impl Instance {
     }
 
     /// Starts it without the entry, in a slot of this host: the start that was ordered last, or its next attempt if that had
-    /// begun before the boot.
+    /// begun before the boot. A start that waited for its database goes on.
     pub(crate) fn start_alone(&mut self, ctx: &mut Context<'_>) {
         let Some(start_seq) = self.wanted_start() else { return };
         self.row.in_turn = true;
+        if self.awaits_database {
+            return self.spawn(ctx);
+        }
         self.row.run = self.next_run(start_seq);
         self.row.restarts = 0;
         self.history.clear();

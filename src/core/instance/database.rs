@@ -1,8 +1,9 @@
 //! The app's database: made and connected to before each start, waited for while its server is silent, dropped with it.
 //!
 //! A server that does not answer is no failure of the app: the start waits (in `Backoff`, without a moment that is due)
-//! until the watch of the environment says that it is back, and uses up none of the app's attempts. What runs is left
-//! alone, as only the app knows how well it bears that. Deliberately absent: what is made, and how (`database`).
+//! until the watch of the environment says that it is back, and uses up none of the app's attempts. One server keeps many
+//! apps waiting, so what goes on does so as slots of the host allow. What runs is left alone, as only the app knows how
+//! well it bears that. Deliberately absent: what is made, and how (`database`).
 
 use crate::database::{Failure, Made, Owner, Watch};
 use crate::effect::Effect;
@@ -79,21 +80,45 @@ impl Instance {
         }
     }
 
+    /// Whether the last thing that happened to it is that its database server was silent.
+    pub(super) fn waited_for_database(&self) -> bool {
+        self.row.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::DatabaseUnreachable)
+    }
+
+    /// Waits on, as it did under the daemon before.
+    pub(super) fn hold_on(&mut self, ctx: &mut Context<'_>) {
+        if let Some(reason) = self.row.reason.clone() {
+            self.hold(ctx, reason, None);
+        }
+    }
+
     /// The environment heard that its server answers, or does not.
     pub(crate) fn database_told(&mut self, ctx: &mut Context<'_>) {
         self.changed = true;
         let silent = self.silent_database(ctx);
         self.silence = silent.as_ref().map(|reason| reason.text.clone());
         match silent {
-            None if self.awaits_database && self.sweeping.is_empty() => self.spawn(ctx),
-            // It is told when it is back.
-            Some(_) if self.awaits_database => {
-                self.due = None;
-                self.next_attempt = None;
-            }
+            // It is told when the server is back, and goes on then in a slot of its host.
+            _ if self.awaits_database => self.await_no_moment(),
             Some(_) => _ = self.keeps_from_repairing(ctx),
             None => {}
         }
+    }
+
+    /// The pause after a server's passing refusal is over.
+    pub(super) fn retry_database(&mut self) {
+        self.changed = true;
+        self.await_no_moment();
+    }
+
+    fn await_no_moment(&mut self) {
+        self.due = None;
+        self.next_attempt = None;
+    }
+
+    /// Whether its database server may be asked again as soon as a slot is free.
+    pub(super) fn may_ask_database(&self) -> bool {
+        self.awaits_database && self.silence.is_none()
     }
 
     /// An adapter that restarts the app by itself would use up its attempts against a silent server, so its life is ended

@@ -109,8 +109,8 @@ impl Instance {
 
     pub(super) fn swept(&mut self, ctx: &mut Context<'_>) {
         match self.row.phase {
-            // A delay that is still running goes on; one that is over was waiting for this.
-            Phase::Backoff if self.due.is_none() => self.spawn(ctx),
+            // A delay that is still running goes on; one that is over was waiting for this, or for a slot as well.
+            Phase::Backoff if self.due.is_none() && !self.awaits_database => self.spawn(ctx),
             Phase::Stopping if self.is_killing() => self.finish_stop(ctx),
             Phase::Failed => self.stopped_after_all(ctx),
             _ => {}

@@ -92,6 +92,7 @@ impl Instance {
                 self.spawn(ctx);
             }
             Phase::Backoff if ctx.autonomous && self.was_rebooted() => self.wait_for_slot(ctx),
+            Phase::Backoff if self.waited_for_database() => self.hold_on(ctx),
             Phase::Backoff => {
                 let delay = self.recipe.as_ref().map_or(Duration::ZERO, |recipe| recipe.restart.delay);
                 self.back_off(ctx, delay);

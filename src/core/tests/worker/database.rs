@@ -19,13 +19,17 @@ fn asked() -> Database {
 }
 
 fn host(adapter: Adapter) -> Environment {
-    let mut settings = Settings { adapter, concurrent_starts: 9, ..settings() };
+    host_with(adapter, 9, Vec::new())
+}
+
+fn host_with(adapter: Adapter, concurrent_starts: u32, rows: Vec<LedgerRow>) -> Environment {
+    let mut settings = Settings { adapter, concurrent_starts, port_range: 2000..=2099, ..settings() };
     let server = Server { endpoint: endpoint(), user: "nbs".into(), password: None, database: "postgres".into() };
     settings.places.databases = BTreeMap::from([(ServerName::parse("default").unwrap(), server)]);
     let mut recipe = recipe();
     recipe.environment = BTreeMap::from([("URL".to_string(), Template::parse("{db.url}").unwrap())]);
     recipe.restart = RestartPolicy { burst: 1, ..RestartPolicy::default() };
-    Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe))]), Vec::new(), None)
+    Environment::new(settings, BTreeMap::from([(runtime(), Arc::new(recipe))]), rows, None)
 }
 
 fn start(environment: &mut Environment, ms: u64, name: &str, seq: u64) -> Vec<Effect> {
@@ -61,6 +65,11 @@ fn answers(environment: &mut Environment, ms: u64) -> Vec<Effect> {
 fn unreachable() -> Fact {
     let reason = Reason::new(ReasonCode::DatabaseUnreachable, "database server default does not answer: x");
     Fact::DatabaseFailed(Failure { reason, transient: true })
+}
+
+fn denied() -> Fact {
+    let reason = Reason::new(ReasonCode::DatabaseDenied, "it has no right to make roles");
+    Fact::DatabaseFailed(Failure { reason, transient: false })
 }
 
 fn exited() -> Fact {
@@ -113,6 +122,48 @@ fn a_start_waits_for_a_silent_server_without_using_up_its_attempts() {
     );
     assert_eq!(prepares(&answers(&mut environment, 900_001)), 1);
     assert!(spawned(&ready(&mut environment, 900_002, "a")).is_some());
+}
+
+/// What a server kept waiting would start all at once: twenty apps of a host that is booting, beside its database.
+#[test]
+fn what_a_server_kept_waiting_starts_as_slots_allow() {
+    let names: Vec<String> = (0..20).map(|n| format!("a{n:02}")).collect();
+    let under_way = |environment: &Environment| {
+        let phases = names.iter().map(|name| phase(environment, name));
+        phases.filter(|phase| matches!(phase, Phase::Preparing | Phase::Spawning | Phase::Starting)).count()
+    };
+    let mut environment = host_with(Adapter::Process, 2, Vec::new());
+    let mut told = Vec::new();
+    for (seq, name) in (1..).zip(&names) {
+        assert_eq!(prepares(&start(&mut environment, seq, name, seq)), 1);
+        told.extend(fact(&mut environment, seq, name, unreachable()));
+    }
+    // The daemon is restarted meanwhile, and has to find out anew that the server is silent.
+    environment = host_with(Adapter::Process, 2, ledger(told));
+    assert_eq!(prepares(&environment.recover(at(70_000), Vec::new(), Vec::new(), true)), 0);
+    silence(&mut environment, 70_001);
+    assert!(environment.step(at(90_000), Input::Tick).is_empty());
+
+    assert_eq!(prepares(&answers(&mut environment, 100_000)), 2);
+    assert!(report(&environment, "a00").in_turn, "the entry is to know that this slot is taken");
+    let refused = environment.step(at(100_001), order(run(spec("late"), 90, 90, Some(90))));
+    assert_eq!(refusal(&refused), Some(Refusal::Busy));
+    // One fails for good, one is kept waiting again, the others become ready: each gives its slot to the next.
+    for (n, name) in names.iter().enumerate() {
+        let ms = 100_010 + 10 * n as u64;
+        assert_eq!((phase(&environment, name), under_way(&environment)), (Phase::Preparing, 2.min(20 - n)), "{name}");
+        match n {
+            3 => _ = fact(&mut environment, ms, name, denied()),
+            4 => _ = fact(&mut environment, ms, name, unreachable()),
+            _ => {
+                assert!(spawned(&ready(&mut environment, ms, name)).is_some());
+                becomes_running(&mut environment, ms + 1, name);
+            }
+        }
+    }
+    assert_eq!(prepares(&environment.step(at(200_000), Input::Tick)), 1, "the one that was kept waiting again");
+    let running = names.iter().filter(|name| phase(&environment, name) == Phase::Running).count();
+    assert_eq!((running, phase(&environment, "a03")), (18, Phase::Failed));
 }
 
 #[test]
