@@ -1,6 +1,5 @@
 //! Environments: what they are and use, and drain, undrain, forget.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,23 +24,19 @@ use crate::wire::api::usage::{AppUsageRow, Capacity, HostUsageRow, UsageList};
 /// The view follows the commit at once; this is only a bound.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The version that the apps of a runtime agree on, by environment.
-type Versions = BTreeMap<EnvironmentName, BTreeMap<RuntimeName, Option<String>>>;
-
 pub(crate) async fn list(State(admin): State<Admin>) -> Response {
     json(StatusCode::OK, &EnvironmentList { environments: all(&admin, &admin.entry.view()) })
 }
 
 /// Every environment, with the figures of this host where it is this host's.
 pub(crate) fn all(admin: &Admin, view: &FleetView) -> Vec<Environment> {
-    let versions = versions(view);
-    view.environments.values().map(|environment| shown(admin, environment, &versions)).collect()
+    view.environments.values().map(|environment| shown(admin, environment, view)).collect()
 }
 
 pub(crate) async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
     let view = admin.entry.view();
     let environment = find(&view, &name)?;
-    Ok(json(StatusCode::OK, &shown(&admin, environment, &versions(&view))))
+    Ok(json(StatusCode::OK, &shown(&admin, environment, &view)))
 }
 
 /// The environment of that name.
@@ -101,7 +96,7 @@ async fn turn_off(admin: &Admin, actor: &Actor, name: &str, off: bool) -> Result
     let already = govern(admin, actor, name, action).await?;
     let is_so = |view: &FleetView| view.environments.get(name).is_none_or(|environment| environment.draining == off);
     let view = seen(admin, is_so).await;
-    let environment = shown(admin, find(&view, name)?, &versions(&view));
+    let environment = shown(admin, find(&view, name)?, &view);
     Ok(json(StatusCode::OK, &EnvironmentChange { already, environment }))
 }
 
@@ -167,33 +162,13 @@ async fn seen(admin: &Admin, is_so: impl Fn(&FleetView) -> bool) -> Arc<FleetVie
     tokio::time::timeout(VIEW_TIMEOUT, look).await.unwrap_or_else(|_| admin.entry.view())
 }
 
-fn shown(admin: &Admin, environment: &EnvironmentView, versions: &Versions) -> Environment {
-    let none = BTreeMap::new();
-    let versions = versions.get(&environment.registration.environment).unwrap_or(&none);
-    let mut shown = Environment::of(environment, versions, admin.moment());
+fn shown(admin: &Admin, environment: &EnvironmentView, view: &FleetView) -> Environment {
     let name = &environment.registration.environment;
+    let version = |runtime: &RuntimeName| view.versions.agreed(name, runtime).map(str::to_string);
+    let mut shown = Environment::of(environment, version, admin.moment());
     shown.capacity = shown.capacity.or_else(|| admin.usage.capacity(name));
     shown.usage = admin.usage.host(name);
     shown
-}
-
-/// One pass over all apps: a version counts if all of a runtime's apps there report the same.
-fn versions(view: &FleetView) -> Versions {
-    let mut versions = Versions::new();
-    for app in view.apps.values() {
-        for instance in &app.instances {
-            let Some(version) = instance.report.as_ref().and_then(|report| report.version.as_ref()) else { continue };
-            let here = versions.entry(instance.environment.clone()).or_default();
-            here.entry(app.spec.runtime.clone())
-                .and_modify(|known| {
-                    if known.as_ref() != Some(version) {
-                        *known = None;
-                    }
-                })
-                .or_insert_with(|| Some(version.clone()));
-        }
-    }
-    versions
 }
 
 pub(crate) async fn usage(

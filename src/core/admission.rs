@@ -211,6 +211,11 @@ impl Admission {
         }
     }
 
+    /// The environments that instances wait in.
+    pub fn environments(&self) -> impl Iterator<Item = &EnvironmentName> {
+        self.order.keys()
+    }
+
     /// Whether an instance waits for its turn.
     pub fn is_waiting(&self, place: &Place) -> bool {
         self.waiting.contains_key(place)

@@ -60,7 +60,9 @@ impl Mirror {
                 changed.insert(name);
             }
             // A worker shows itself and nobody else.
-            Mirrored::Environment(view) => self.view.show_environments([*view]),
+            Mirrored::Environment(view) => {
+                self.view.show_environments([(view.registration.environment.clone(), Some(*view))]);
+            }
             Mirrored::Standing(text) => self.view.read_only = Some(text.into()),
         }
     }

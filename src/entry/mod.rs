@@ -5,6 +5,7 @@
 mod mirror;
 mod outbox;
 mod run;
+mod versions;
 mod view;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::ports::{Clock, News, Outgoing, Record, RecordError, Word};
 
 pub use mirror::mirror;
 pub use run::NewId;
+pub use versions::Versions;
 pub use view::FleetView;
 
 /// Why a command got no verdict.
@@ -136,7 +138,6 @@ pub fn start(parts: Parts, shutdown: CancellationToken) -> (EntryHandle, impl Fu
         clock: parts.clock,
         new_id: parts.new_id,
         view: FleetView::default(),
-        counts: None,
         lazy: run::Lazy::default(),
     };
     // Not by the loop: a visitor may come before it has begun, and would be told that there is no such app.

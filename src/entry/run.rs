@@ -54,9 +54,6 @@ pub(super) struct Loop {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) new_id: NewId,
     pub(super) view: FleetView,
-    /// Instances of each environment; none after an app has changed. Signs of life change environments many times a
-    /// second, and a fleet has many apps to count.
-    pub(super) counts: Option<BTreeMap<EnvironmentName, usize>>,
     pub(super) lazy: Lazy,
 }
 
@@ -315,12 +312,8 @@ impl Loop {
         if standing {
             self.view.read_only = read_only.map(Into::into);
         }
-        if !standing && apps.is_empty() && operations.is_empty() && events.is_empty() && !environments {
+        if !standing && apps.is_empty() && operations.is_empty() && events.is_empty() && environments.is_empty() {
             return;
-        }
-        let known = self.view.apps.len();
-        if !apps.is_empty() {
-            self.counts = None;
         }
         for name in &apps {
             self.view.show_app(name.clone(), self.fleet.app_view(now, name));
@@ -331,10 +324,10 @@ impl Loop {
                 None => _ = self.view.operations.remove(id),
             }
         }
-        if environments || known != self.view.apps.len() {
-            let counts = self.counts.get_or_insert_with(|| self.fleet.instance_counts());
-            self.view.show_environments(self.fleet.environment_views(now, counts));
-        }
+        self.view.show_environments(environments.into_iter().map(|name| {
+            let view = self.fleet.environment_view(now, &name);
+            (name, view)
+        }));
         let fresh = !events.is_empty();
         self.view.events.extend(events.into_iter().map(Arc::new));
         while self.view.events.len() > limits::EVENTS_IN_MEMORY {

@@ -10,6 +10,8 @@ use nbs_core::route::Known;
 use nbs_core::shared_path::Apps;
 use nbs_core::view::{AppView, EnvironmentView, EventView, OperationView};
 
+use crate::entry::Versions;
+
 /// A snapshot of everything the entry knows, cheap to take and to keep.
 #[derive(Debug, Clone, Default)]
 pub struct FleetView {
@@ -18,6 +20,8 @@ pub struct FleetView {
     /// How many of them run, kept as they are shown: a line of status is told every few seconds, and walking through
     /// thousands of apps for it costs more than all else that a daemon at rest does.
     pub running: usize,
+    /// The versions that they report.
+    pub versions: Versions,
     /// Every environment.
     pub environments: imbl::OrdMap<EnvironmentName, Arc<EnvironmentView>>,
     /// Every operation that has not ended, and the newest that have. Older ones are in the record.
@@ -34,24 +38,31 @@ impl FleetView {
     /// Shows this app as it is now, or that there is none of that name.
     pub fn show_app(&mut self, name: AppId, view: Option<AppView>) {
         let runs = |view: &AppView| usize::from(view.status == Status::Running);
-        let now = view.as_ref().map_or(0, runs);
-        let before = match view {
-            Some(view) => self.apps.insert(name, Arc::new(view)),
+        let view = view.map(Arc::new);
+        let before = match &view {
+            Some(view) => self.apps.insert(name, view.clone()),
             None => self.apps.remove(&name),
         };
-        self.running = self.running + now - before.as_deref().map_or(0, runs);
+        let (before, now) = (before.as_deref(), view.as_deref());
+        self.running = self.running + now.map_or(0, runs) - before.map_or(0, runs);
+        self.versions.replace(before, now);
     }
 
-    /// Shows these environments, and what their recipes say of paths. That is made anew only if one of them has told
-    /// something else of itself: most changes are signs of life.
-    pub fn show_environments(&mut self, views: impl IntoIterator<Item = EnvironmentView>) {
-        let named = views.into_iter().map(|view| (view.registration.environment.clone(), Arc::new(view)));
-        let before = std::mem::replace(&mut self.environments, named.collect());
-        let told = |(old, new): (&Arc<EnvironmentView>, &Arc<EnvironmentView>)| {
-            Arc::ptr_eq(&old.registration, &new.registration)
-        };
-        let is_told =
-            before.len() == self.environments.len() && before.values().zip(self.environments.values()).all(told);
+    /// Shows these environments as they are now, or that there are none of these names, and what the recipes of all say
+    /// of paths. That is made anew only if one of them has told something else of itself: most changes are signs of life.
+    pub fn show_environments(&mut self, changed: impl IntoIterator<Item = (EnvironmentName, Option<EnvironmentView>)>) {
+        let mut is_told = true;
+        for (name, view) in changed {
+            let now = view.as_ref().map(|view| view.registration.clone());
+            let before = match view {
+                Some(view) => self.environments.insert(name, Arc::new(view)),
+                None => self.environments.remove(&name),
+            };
+            is_told &= match (before, now) {
+                (Some(before), Some(now)) => Arc::ptr_eq(&before.registration, &now),
+                (before, now) => before.is_none() && now.is_none(),
+            };
+        }
         if !is_told {
             self.rules = Rules::of(self.environments.values().map(|view| &*view.registration)).into();
         }

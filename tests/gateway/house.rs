@@ -110,7 +110,8 @@ impl House {
         let names: Vec<_> = apps.iter().map(|app| app.spec.name.clone()).collect();
         let apps = apps.into_iter().map(|app| (app.spec.name.clone(), Arc::new(app))).collect();
         let mut view = FleetView { apps, read_only, ..FleetView::default() };
-        view.show_environments(environments);
+        let named = environments.into_iter().map(|view| (view.registration.environment.clone(), Some(view)));
+        view.show_environments(named);
         self.desk.publish(view, &names, &[], false);
     }
 

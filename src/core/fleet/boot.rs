@@ -51,8 +51,8 @@ impl Fleet {
                 }
             }
         };
-        let names: Vec<AppId> =
-            self.apps.iter().filter(|(name, app)| concerned(name, app)).map(|(name, _)| name.clone()).collect();
+        let is_concerned = |name: &AppId| self.apps.get(name).is_some_and(|app| concerned(name, app));
+        let names: Vec<AppId> = self.residents.of(environment).into_iter().filter(is_concerned).collect();
         for name in names {
             changes.extend(self.adapt_app_to_boot(now, environment, &name, new_id()));
         }

@@ -106,7 +106,7 @@ impl Fleet {
             match row {
                 Some(row) => self.put_app(row),
                 None => {
-                    self.apps.remove(&name);
+                    self.drop_app(&name);
                     self.touched.apps.insert(name);
                 }
             }
@@ -370,7 +370,7 @@ impl Fleet {
             changes.push(Change::App(Box::new(row.clone())));
             if kind == ActionKind::Create {
                 // Nothing that was heard of a former app of this name is about this one.
-                self.apps.remove(name);
+                self.drop_app(name);
             }
             self.put_app(row);
             self.unsettled.insert(name.clone());

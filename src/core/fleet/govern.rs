@@ -2,7 +2,7 @@
 
 use crate::command::{Denied, EnvironmentAction, EnvironmentCommand};
 use crate::fleet::{Fleet, Place, wants_run};
-use crate::name::{AppId, EnvironmentName};
+use crate::name::EnvironmentName;
 use crate::record::{Change, EnvironmentRow};
 use crate::time::Now;
 use crate::view::{OperationStatus, Presence};
@@ -67,10 +67,8 @@ impl Fleet {
     fn forget(&mut self, now: Now, environment: &EnvironmentName) -> Vec<Change> {
         self.places.remove(environment);
         self.queue.forget(environment);
-        let placed = self.apps.iter().filter(|(_, app)| app.placed.contains_key(environment));
-        let names: Vec<AppId> = placed.map(|(name, _)| name.clone()).collect();
         let mut changes = Vec::new();
-        for name in names {
+        for name in self.residents.of(environment) {
             changes.extend(self.removed(now, environment, &name));
             let Some(app) = self.apps.get_mut(&name) else { continue };
             if let Some(placed) = app.placed.get_mut(environment) {

@@ -13,6 +13,7 @@ mod observe;
 mod presence;
 mod progress;
 mod relocate;
+mod residents;
 mod settle;
 mod show;
 mod told;
@@ -31,6 +32,8 @@ use crate::order::{InstanceReport, Order, Registration};
 use crate::record::{AppLife, AppRow, Change, GrantRow, KeyRow, OperationRow, Recovered};
 use crate::time::{Mono, Now};
 use crate::view::{EventView, Presence, Priority};
+
+use residents::Residents;
 
 pub use decide::{Decision, Undo};
 pub use govern::Governed;
@@ -122,8 +125,8 @@ pub struct Touched {
     pub operations: BTreeSet<OperationId>,
     /// New events, oldest first.
     pub events: Vec<EventView>,
-    /// Whether any environment changed.
-    pub environments: bool,
+    /// Environments whose view is other than before, or that are gone.
+    pub environments: BTreeSet<EnvironmentName>,
 }
 
 /// The entry's brain.
@@ -136,7 +139,13 @@ pub struct Fleet {
     deaf: Option<Mono>,
     /// Boxed: a half-empty node of the map would hold several times what its apps need.
     apps: BTreeMap<AppId, Box<App>>,
+    residents: Residents,
     places: BTreeMap<EnvironmentName, Place>,
+    /// Environments that were heard since their presence was looked at.
+    heard: BTreeSet<EnvironmentName>,
+    /// Before this moment no presence changes by time alone. A sign of life moves its end on and leaves this as it is: there
+    /// are hundreds of them a second in a large fleet.
+    presence_due: Option<Mono>,
     ledger: Ledger,
     keys: HashMap<(String, String), KeyRow>,
     queue: Admission,
@@ -167,7 +176,10 @@ impl Fleet {
             read_only: None,
             deaf: None,
             apps: BTreeMap::new(),
+            residents: Residents::default(),
             places: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            presence_due: Some(now.mono),
             ledger: Ledger::default(),
             keys: HashMap::new(),
             queue: Admission::default(),
@@ -193,9 +205,9 @@ impl Fleet {
                 told: Presence::Awaited,
                 proxy: None,
             };
+            fleet.touched.environments.insert(row.name.clone());
             fleet.places.insert(row.name, place);
         }
-        fleet.touched.environments = true;
         for row in recovered.apps {
             fleet.unsettled.insert(row.spec.name.clone());
             fleet.put_app(row);
@@ -218,8 +230,7 @@ impl Fleet {
     /// When it wants to be settled next, if nothing else happens.
     pub fn next_deadline(&self, now: Now) -> Option<Mono> {
         let resend = self.unanswered.first().map(|(at, _, _)| *at);
-        let leases = self.places.values().filter_map(|place| place.lease.next_change(now.mono)).min();
-        let own = [resend, self.queue.next_deadline(now.mono), self.ledger.next_deadline(), leases];
+        let own = [resend, self.queue.next_deadline(now.mono), self.ledger.next_deadline(), self.presence_due];
         own.into_iter().flatten().min()
     }
 
@@ -227,6 +238,7 @@ impl Fleet {
     pub fn take_touched(&mut self) -> Touched {
         let mut touched = std::mem::take(&mut self.touched);
         touched.operations.append(&mut self.ledger.take_touched());
+        touched.environments.append(&mut self.residents.take_touched());
         touched
     }
 
@@ -237,19 +249,34 @@ impl Fleet {
         for placement in &row.placements {
             self.unpublished.insert((placement.environment.clone(), name.clone()));
         }
+        let lives = row.life != AppLife::Removed;
         match self.apps.get_mut(&name) {
             Some(app) => {
                 for (environment, placed) in places {
                     app.placed.entry(environment).or_insert(placed);
                 }
-                app.placed.retain(|environment, _| row.placement(environment).is_some());
+                app.placed.retain(|environment, _| {
+                    let stays = row.placement(environment).is_some();
+                    match stays && lives {
+                        true => self.residents.enter(environment, &name),
+                        false => self.residents.leave(environment, &name),
+                    }
+                    stays
+                });
                 app.row = row;
             }
             None => {
-                let placed = places.collect();
+                let placed: BTreeMap<_, _> = places.collect();
+                placed.keys().filter(|_| lives).for_each(|environment| self.residents.enter(environment, &name));
                 self.apps.insert(name, Box::new(App { row, placed, priority: Priority::Operator }));
             }
         }
+    }
+
+    /// Nothing of an app is known any more, not even that it once was.
+    fn drop_app(&mut self, name: &AppId) {
+        let Some(app) = self.apps.remove(name) else { return };
+        app.placed.keys().for_each(|environment| self.residents.leave(environment, name));
     }
 
     /// Whether an environment is this daemon's own.

@@ -37,10 +37,11 @@ impl Fleet {
         if let Some(place) = self.places.get_mut(environment) {
             place.heard = now;
             place.lease.hear(now.mono);
+            self.heard.insert(environment.clone());
         }
         match report {
             Report::Alive => {
-                self.touched.environments = true;
+                self.touched.environments.insert(environment.clone());
                 Vec::new()
             }
             Report::Hello { registration, instances } => self.hello(now, environment, *registration, instances, new_id),
@@ -48,7 +49,7 @@ impl Fleet {
                 if let Some(place) = self.places.get_mut(environment) {
                     Arc::make_mut(&mut place.registration).runtimes = runtimes;
                 }
-                self.touched.environments = true;
+                self.touched.environments.insert(environment.clone());
                 Vec::new()
             }
             Report::Instance(report) => self.instance(now, environment, *report),
@@ -78,7 +79,8 @@ impl Fleet {
         instances: Vec<InstanceReport>,
         new_id: &mut dyn FnMut() -> crate::id::OperationId,
     ) -> Vec<Change> {
-        self.touched.environments = true;
+        self.touched.environments.insert(environment.clone());
+        let listed = self.places.get(environment).is_some_and(|place| place.listed);
         let mut told: BTreeMap<AppId, InstanceReport> = instances.into_iter().map(|r| (r.app.clone(), r)).collect();
         // Its orders are refused where a later reign of this entry, or another one's, was followed already.
         let behind = registration.follows.as_ref().filter(|followed| {
@@ -89,9 +91,12 @@ impl Fleet {
         let mut changes = ahead.map(|epoch| self.bus(now, Bus::Ahead(epoch))).unwrap_or_default();
         changes.extend(self.register(now, environment, registration, &told, new_id));
         changes.extend(self.find_leftovers(environment, &told));
-        let names: Vec<AppId> = self.apps.keys().cloned().collect();
-        for name in names {
+        let familiar = listed && changes.is_empty();
+        for name in self.residents.of(environment) {
             let report = told.remove(&name);
+            if familiar && self.is_known(environment, &name, report.as_ref()) {
+                continue;
+            }
             // What is to be dropped there is known to be gone only by its own word.
             let drops = self.drops_at(&name, environment);
             let Some(app) = self.apps.get_mut(&name) else { continue };
@@ -112,7 +117,7 @@ impl Fleet {
                 }
             }
         }
-        for name in told.into_keys() {
+        for name in told.into_keys().filter(|name| !self.apps.contains_key(name)).collect::<Vec<_>>() {
             if !self.strangers.insert((environment.clone(), name.clone())) {
                 continue;
             }
@@ -120,6 +125,20 @@ impl Fleet {
             changes.push(self.event(now, "instance_unknown", (Some(&name), Some(environment)), message, None));
         }
         changes
+    }
+
+    /// Whether a report says what is known already, and nothing waits for it. Environments tell everything again and again,
+    /// and nearly always nothing is new; that they were heard is told of the environment.
+    fn is_known(&self, environment: &EnvironmentName, name: &AppId, report: Option<&InstanceReport>) -> bool {
+        let Some(app) = self.apps.get(name).filter(|app| app.row.life == AppLife::Kept) else { return false };
+        let stays = app.row.placement(environment).is_some_and(|placement| !placement.leaving);
+        let follows = report.is_some_and(|report| report.intent_seq == app.row.intent_seq && !report.in_turn);
+        let at_rest = self.queue.turn_of(&(name.clone(), environment.clone())).is_none();
+        let same = app
+            .placed
+            .get(environment)
+            .is_some_and(|placed| placed.sent.is_none() && !placed.gone && placed.report.as_deref() == report);
+        stays && follows && at_rest && same
     }
 
     /// Apps of this record that an environment still has and should not: it was forgotten while they were moved or removed,
@@ -166,6 +185,9 @@ impl Fleet {
         let boot = registration.boot.clone();
         let draining = former.is_some_and(|place| place.draining);
         let known_boot = former.map(|place| place.registration.boot.clone());
+        // Kept where nothing is new, so that readers see that.
+        let same = former.map(|place| &place.registration).filter(|former| ***former == registration);
+        let changed = same.is_none();
         let place = Place {
             draining,
             listed: true,
@@ -173,9 +195,8 @@ impl Fleet {
             told: former.map_or(Presence::Awaited, |place| place.told),
             proxy: former.and_then(|place| place.proxy.clone()),
             heard: now,
-            registration: Arc::new(registration),
+            registration: same.cloned().unwrap_or_else(|| Arc::new(registration)),
         };
-        let changed = former.is_none_or(|former| former.registration != place.registration);
         let mut changes = Vec::new();
         if changed {
             changes.push(Change::Environment(Box::new(place.row(environment))));
@@ -186,6 +207,7 @@ impl Fleet {
             changes.push(self.event(now, "environment_joined", (None, Some(environment)), message, None));
         }
         self.places.insert(environment.clone(), place);
+        self.heard.insert(environment.clone());
         // Before environments were kept, the boot of the only one was.
         let known_boot = known_boot.or_else(|| self.boot.clone().filter(|_| self.is_local(environment)));
         if self.is_local(environment) && self.boot.as_ref() != Some(&boot) {
@@ -328,6 +350,7 @@ impl Fleet {
             return self.goes_on(name);
         }
         app.row.life = AppLife::Removed;
+        app.placed.keys().for_each(|environment| self.residents.leave(environment, name));
         // Of a removed app only name and generation matter; its secrets go with it.
         let spec = Arc::make_mut(&mut app.row.spec);
         spec.secrets.clear();
@@ -354,6 +377,7 @@ impl Fleet {
         }
         app.row.placements.retain(|placement| placement.environment != *environment);
         app.placed.remove(environment);
+        self.residents.leave(environment, name);
         let row = app.row.clone();
         self.queue.cancel(&(name.clone(), environment.clone()));
         self.unpublished.insert((environment.clone(), name.clone()));

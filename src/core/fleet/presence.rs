@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::fleet::{Fleet, Place};
 use crate::id::{Epoch, Reign};
-use crate::name::{AppId, EnvironmentName};
+use crate::name::EnvironmentName;
 use crate::record::Change;
 use crate::time::Now;
 use crate::view::Presence;
@@ -37,11 +37,13 @@ impl Fleet {
                 for place in self.places.values_mut() {
                     place.lease.listen(now.mono, deaf);
                 }
+                self.presence_due = Some(now.mono);
                 self.unsettle_all();
                 Vec::new()
             }
             Bus::Down => {
                 self.deaf.get_or_insert(now.mono);
+                self.presence_due = Some(now.mono);
                 Vec::new()
             }
             Bus::Wiped => {
@@ -88,7 +90,7 @@ impl Fleet {
             && place.proxy.as_ref() != Some(&result)
         {
             place.proxy = Some(result);
-            self.touched.environments = true;
+            self.touched.environments.insert(environment.clone());
         }
     }
 
@@ -120,15 +122,24 @@ impl Fleet {
             && (self.is_local(environment) || self.deaf.is_none())
     }
 
-    /// Says what changed by time alone.
+    /// Says whose presence changed, by a sign of life or by time alone.
     pub(super) fn watch_leases(&mut self, now: Now) -> Vec<Change> {
+        let heard = std::mem::take(&mut self.heard);
+        let all = self.presence_due.is_some_and(|due| due <= now.mono);
+        let mut due = self.presence_due.filter(|_| !all);
         let mut changed = Vec::new();
-        for (name, place) in &self.places {
+        let mut look = |name: &EnvironmentName, place: &Place| {
             let presence = self.presence_of(now, name, place);
             if presence != place.told {
                 changed.push((name.clone(), place.told, presence));
             }
+            due = due.into_iter().chain(place.lease.next_change(now.mono)).min();
+        };
+        match all {
+            true => self.places.iter().for_each(|(name, place)| look(name, place)),
+            false => heard.iter().filter_map(|name| self.places.get_key_value(name)).for_each(|(n, p)| look(n, p)),
         }
+        self.presence_due = due;
         let mut changes = Vec::new();
         for (name, before, presence) in changed {
             if let Some(place) = self.places.get_mut(&name) {
@@ -149,9 +160,8 @@ impl Fleet {
 
     /// The views of an environment and of every app in it are other than before.
     pub(super) fn touch_environment(&mut self, environment: &EnvironmentName) {
-        self.touched.environments = true;
-        let placed = self.apps.iter().filter(|(_, app)| app.placed.contains_key(environment));
-        let names: Vec<AppId> = placed.map(|(name, _)| name.clone()).collect();
+        self.touched.environments.insert(environment.clone());
+        let names = self.residents.of(environment);
         self.touched.apps.extend(names.iter().cloned());
         self.unsettled.extend(names);
     }

@@ -102,9 +102,12 @@ impl Fleet {
         if self.read_only.is_some() {
             return None;
         }
-        let open = self.places.iter().filter(|(name, place)| !place.draining && self.is_there(now, name));
-        let slots: BTreeMap<&EnvironmentName, u32> =
-            open.map(|(name, place)| (name, place.registration.concurrent_starts)).collect();
+        let wanted = self.queue.environments().filter(|name| self.is_there(now, name));
+        let wanted = wanted.filter_map(|name| Some((name, self.places.get(name)?)));
+        let slots: BTreeMap<EnvironmentName, u32> = wanted
+            .filter(|(_, place)| !place.draining)
+            .map(|(name, place)| (name.clone(), place.registration.concurrent_starts))
+            .collect();
         self.queue.grant(now.mono, |environment| slots.get(environment).copied())
     }
 

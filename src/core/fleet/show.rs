@@ -1,7 +1,5 @@
 //! Views for readers.
 
-use std::collections::BTreeMap;
-
 use crate::fleet::{App, Fleet};
 use crate::id::OperationId;
 use crate::name::{AppId, EnvironmentName};
@@ -59,23 +57,15 @@ impl Fleet {
         self.ledger.get(id).map(|row| row.view.clone())
     }
 
-    /// How many instances each environment has. It changes only with the view of an app.
-    pub fn instance_counts(&self) -> BTreeMap<EnvironmentName, usize> {
-        let mut counts = BTreeMap::new();
-        for app in self.apps.values().filter(|app| app.row.life != AppLife::Removed) {
-            for environment in app.placed.keys() {
-                match counts.get_mut(environment) {
-                    Some(count) => *count += 1,
-                    None => _ = counts.insert(environment.clone(), 1),
-                }
-            }
-        }
-        counts
+    /// The names of all environments.
+    pub fn environments(&self) -> impl Iterator<Item = &EnvironmentName> {
+        self.places.keys()
     }
 
-    /// Every environment, with these `instance_counts`.
-    pub fn environment_views(&self, now: Now, counts: &BTreeMap<EnvironmentName, usize>) -> Vec<EnvironmentView> {
-        let view = |(name, place): (&EnvironmentName, &super::Place)| EnvironmentView {
+    /// One environment; `None` if it is not there (any more).
+    pub fn environment_view(&self, now: Now, name: &EnvironmentName) -> Option<EnvironmentView> {
+        let place = self.places.get(name)?;
+        Some(EnvironmentView {
             registration: place.registration.clone(),
             heard_at: place.heard.wall,
             heard: place.heard.mono,
@@ -83,9 +73,8 @@ impl Fleet {
             draining: place.draining,
             is_local: self.is_local(name),
             proxy: place.proxy.clone(),
-            instances: counts.get(name).copied().unwrap_or(0),
-        };
-        self.places.iter().map(view).collect()
+            instances: self.residents.count(name),
+        })
     }
 
     /// The start queue in the order of service.

@@ -1,7 +1,5 @@
 //! Environments: what each said of itself, and whether it is there.
 
-use std::collections::BTreeMap;
-
 use nbs_core::explain::unheard_for;
 use nbs_core::name::RuntimeName;
 use nbs_core::quantity::short_duration;
@@ -77,12 +75,10 @@ pub struct RuntimeVersion {
 
 impl Environment {
     /// Shows an environment as of `now`; `versions` are those that its apps agree on.
-    pub fn of(view: &EnvironmentView, versions: &BTreeMap<RuntimeName, Option<String>>, now: Now) -> Self {
+    pub fn of(view: &EnvironmentView, version: impl Fn(&RuntimeName) -> Option<String>, now: Now) -> Self {
         let registration = &view.registration;
-        let runtimes = registration
-            .runtimes
-            .keys()
-            .map(|name| RuntimeVersion { name: name.to_string(), version: versions.get(name).cloned().flatten() });
+        let runtimes =
+            registration.runtimes.keys().map(|name| RuntimeVersion { name: name.to_string(), version: version(name) });
         Self {
             name: registration.environment.to_string(),
             host: registration.host.clone(),
@@ -167,12 +163,12 @@ mod tests {
             version: "0.1.0".into(),
             boot: "b".into(),
             concurrent_starts: 2,
-            runtimes: BTreeMap::new(),
+            runtimes: Default::default(),
             host: "beta".into(),
             url: Some("http://10.0.0.3:13000".into()),
             proxy_url: None,
             capacity: Some(nbs_core::order::Capacity { cpus: 8, memory_bytes: 1 << 35 }),
-            databases: BTreeMap::new(),
+            databases: Default::default(),
             follows: None,
         };
         EnvironmentView {
@@ -189,7 +185,7 @@ mod tests {
 
     fn shown(presence: Presence, draining: bool) -> Environment {
         let now = Now { mono: Mono(Duration::from_secs(101)), wall: Wall(1_795_230_041_000) };
-        Environment::of(&view(presence, draining), &BTreeMap::new(), now)
+        Environment::of(&view(presence, draining), |_| None, now)
     }
 
     #[test]

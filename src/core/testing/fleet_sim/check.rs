@@ -129,8 +129,20 @@ impl FleetSim {
     fn check_views(&self) -> Result<(), String> {
         for entry in &self.entries {
             let Some(brain) = &entry.brain else { continue };
-            for name in entry.disk.apps.keys() {
-                let Some(view) = brain.fleet.app_view(self.now, name) else { continue };
+            let mut counts: BTreeMap<&EnvironmentName, usize> = BTreeMap::new();
+            let views = entry.disk.apps.keys().filter_map(|name| Some((name, brain.fleet.app_view(self.now, name)?)));
+            let views: Vec<_> = views.collect();
+            for instance in views.iter().flat_map(|(_, view)| &view.instances) {
+                *counts.entry(&instance.environment).or_default() += 1;
+            }
+            for name in brain.fleet.environments() {
+                let told = brain.fleet.environment_view(self.now, name).map_or(0, |view| view.instances);
+                let counted = counts.get(name).copied().unwrap_or(0);
+                if told != counted {
+                    return Err(format!("{name} is said to have {told} instances, and has {counted}"));
+                }
+            }
+            for (name, view) in &views {
                 for instance in view.instances.iter().filter(|instance| instance.status == Status::Running) {
                     let host = self.hosts.iter().find(|host| host.name == instance.environment);
                     let spoke = host.map(|host| self.now.mono.since(host.spoke)).unwrap_or_default();

@@ -147,13 +147,8 @@ impl Entry {
 
     fn call_roll(&mut self, around: &mut Around<'_>) {
         let Some(brain) = &self.brain else { return };
-        let known = brain
-            .fleet
-            .environment_views(around.now, &brain.fleet.instance_counts())
-            .into_iter()
-            .map(|view| view.registration.environment.clone());
-        let names: std::collections::BTreeSet<EnvironmentName> =
-            known.chain(around.bus.environments.iter().cloned()).collect();
+        let known = brain.fleet.environments().chain(&around.bus.environments);
+        let names: std::collections::BTreeSet<EnvironmentName> = known.cloned().collect();
         for name in names {
             around.bus.roll_call(around.now.mono, around.random, around.calm, &name, brain.session);
         }
