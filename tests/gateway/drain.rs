@@ -66,11 +66,9 @@ async fn nobody_is_refused_or_cut() {
 
 #[tokio::test]
 async fn an_empty_gateway_ends_at_once() {
-    let house = House::open(Options::default()).await;
-    let begun = Instant::now();
+    let house = House::open(Options { drain_timeout: Duration::from_secs(600), ..Options::default() }).await;
     house.shutdown.cancel();
-    house.task.await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    tokio::time::timeout(PATIENCE, house.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -96,7 +94,7 @@ async fn endless_streams_and_held_requests_do_not_delay_the_end() {
     let answer = read_all(&mut held).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"), "{answer}");
     let drained = house.task.await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert_eq!(drained.cut, 1);
     assert!(!read_all(&mut stream).await.contains("0\r\n\r\n"));
 }

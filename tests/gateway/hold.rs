@@ -36,28 +36,25 @@ async fn two_hundred_visitors_wake_an_app_once() {
     house.show(vec![resting("crm", Status::Initializing, Intent::OnDemand { awake: true })]);
     pause(Duration::from_millis(20), "the app is starting").await;
     house.show(vec![running("crm", address, true)]);
-    let shown = Instant::now();
     for client in &mut clients {
         assert!(read_all(client).await.starts_with("HTTP/1.1 200"));
     }
-    assert!(shown.elapsed() < Duration::from_secs(2), "{:?}", shown.elapsed());
     assert_eq!(wakes(&mut house), 1);
     house.until("nobody held", |traffic| traffic.held == 0 && traffic.in_flight == 0).await;
 }
 
 #[tokio::test]
-async fn a_released_request_goes_on_within_milliseconds() {
-    let house = House::open(Options::default()).await;
+async fn a_released_request_goes_on_long_before_its_hold_ends() {
+    let options = Options { hold_timeout: Duration::from_secs(600), ..Options::default() };
+    let house = House::open(options).await;
     let address = app(mirror).await;
     house.show(vec![resting("crm", Status::Initializing, Intent::Run)]);
     let mut client = house.connect().await;
     let post = b"POST /apps/crm/x HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
     client.write_all(post).await.unwrap();
     house.until("held", |traffic| traffic.held == 1).await;
-    let shown = Instant::now();
     house.show(vec![running("crm", address, true)]);
     let answer = read_all(&mut client).await;
-    assert!(shown.elapsed() < Duration::from_millis(200), "{:?}", shown.elapsed());
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\n\nbody"), "{answer}");
 }
 

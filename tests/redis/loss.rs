@@ -12,8 +12,8 @@ use crate::pause::pause;
 use crate::redis::{FlakyLink, RedisServer};
 use crate::rig::*;
 
-/// No command takes longer than this, whatever happens.
-const ANSWER: Duration = Duration::from_millis(2_500);
+/// No command takes longer than this, whatever happens; its own bound is 2 s, and the machine may be busy.
+const ANSWER: Duration = Duration::from_secs(10);
 
 fn link(url: &str) -> Link {
     Link::alone(&Server::new(url, None, None).unwrap())
@@ -60,7 +60,7 @@ async fn a_dead_redis_is_said_at_once_and_is_found_again() {
     for _ in 0..20 {
         assert_eq!(ping(&link).await, Err(Cause::Refused));
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "twenty that wait take 40 s: {:?}", begun.elapsed());
     redis.launch();
     pings_again(&link, Duration::from_secs(8)).await;
     assert_eq!((log.count("cannot be used"), log.count("can be used again")), (1, 1), "{}", log.text());
