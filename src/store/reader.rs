@@ -57,31 +57,69 @@ impl ReadError {
     }
 }
 
+/// Rows taken from the file before they are understood. With fewer, another thread costs more than it brings.
+const BATCH: usize = 4096;
+
+/// A row as it stands in the file: sum, body, and the columns it was found by.
+struct Raw {
+    sum: i64,
+    body: String,
+    column: String,
+}
+
 /// Reads rows of `table`. The statement gives sum, body and, as text, the columns that `key` makes from the row again.
-fn rows<T>(
+fn rows<T: Send>(
     connection: &Connection,
     table: &str,
     sql: &str,
     parameters: impl Params,
-    read: impl Fn(&str) -> Result<T, RowError>,
-    key: impl Fn(&T) -> String,
+    read: impl Fn(&str) -> Result<T, RowError> + Sync,
+    key: impl Fn(&T) -> String + Sync,
 ) -> Result<Vec<T>, ReadError> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(parameters)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (stored, body, column): (i64, &str, &str) = (row.get(0)?, text(row, 1)?, text(row, 2)?);
-        let damaged = |error| ReadError::Row(format!("{table} {column:.80}"), error);
-        if sum(body) != stored {
+    let understand = |raw: &Raw| {
+        let damaged = |error| ReadError::Row(format!("{table} {:.80}", raw.column), error);
+        if sum(&raw.body) != raw.sum {
             return Err(damaged(RowError::Damaged("its text is not what was written".into())));
         }
-        let value = read(body).map_err(damaged)?;
-        if key(&value) != column {
-            return Err(damaged(RowError::Damaged("its columns are not what was written".into())));
+        let value = read(&raw.body).map_err(damaged)?;
+        match key(&value) == raw.column {
+            true => Ok(value),
+            false => Err(damaged(RowError::Damaged("its columns are not what was written".into()))),
         }
-        found.push(value);
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let (mut found, mut batch) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        batch.push(Raw { sum: row.get(0)?, body: text(row, 1)?.into(), column: text(row, 2)?.into() });
+        if batch.len() == BATCH {
+            understand_all(&batch, &understand, &mut found)?;
+            batch.clear();
+        }
+    }
+    for raw in &batch {
+        found.push(understand(raw)?);
     }
     Ok(found)
+}
+
+/// Understands a batch on all cores: an entry with a hundred thousand apps unseals as many secrets before it serves.
+fn understand_all<T: Send>(
+    batch: &[Raw],
+    understand: &(impl Fn(&Raw) -> Result<T, ReadError> + Sync),
+    found: &mut Vec<T>,
+) -> Result<(), ReadError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = batch.len().div_ceil(cores);
+    let understand_part = |part: &[Raw]| part.iter().map(understand).collect::<Result<Vec<T>, ReadError>>();
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = batch.chunks(part).map(|part| scope.spawn(move || understand_part(part))).collect();
+        for part in parts {
+            let understood = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            found.extend(understood?);
+        }
+        Ok(())
+    })
 }
 
 /// A text without a copy.
