@@ -163,10 +163,7 @@ impl Script {
         };
         let already = matches!(command.action, Action::Stop) && there.is_some_and(|view| view.intent == Intent::Stop);
         let operation = self.operation(&command, status);
-        match next {
-            Some(next) => self.view.apps.insert(app.clone(), Arc::new(next)),
-            None => self.view.apps.remove(&app),
-        };
+        self.view.show_app(app.clone(), next);
         self.event(&app, operation.id);
         self.view.operations.insert(operation.id, Arc::new(operation.clone()));
         self.desk.publish(self.view.clone(), &[app], &[operation.id], true);

@@ -201,6 +201,35 @@ async fn an_app_is_moved_by_editing_where_it_is_placed() {
     assert_eq!(none["apps"], json!([]));
 }
 
+#[tokio::test]
+async fn a_runtime_has_the_version_that_all_of_its_apps_there_report() {
+    let fleet = fleet().await;
+    for app in ["crm", "erp"] {
+        fleet.create(app).await;
+        assert_eq!(fleet.post(&format!("/apps/{app}/start"), "").await.status, 202);
+        fleet.instance(app, "env_a", "running").await;
+        fleet.instance(app, "env_b", "running").await;
+    }
+    let shows = async |environment: &str, wanted: Value| {
+        let path = format!("/environments/{environment}");
+        fleet.until(&path, |env| env["runtimes"][0]["version"] == wanted).await;
+    };
+    shows("env_a", json!("1.2")).await;
+    fleet.version("env_a", "erp", "1.3").await;
+    shows("env_a", Value::Null).await;
+    shows("env_b", json!("1.2")).await;
+    fleet.version("env_a", "crm", "1.3").await;
+    shows("env_a", json!("1.3")).await;
+    fleet.version("env_a", "crm", "1.4").await;
+    shows("env_a", Value::Null).await;
+    assert_eq!(fleet.room.ask("DELETE", "/api/v1/apps/erp", &[], "").await.status, 202);
+    shows("env_a", json!("1.4")).await;
+    assert_eq!(fleet.room.ask("DELETE", "/api/v1/apps/crm", &[], "").await.status, 202);
+    shows("env_b", Value::Null).await;
+    let empty = |list: &Value| list["environments"].as_array().unwrap().iter().all(|env| env["instances"] == 0);
+    fleet.until("/environments", empty).await;
+}
+
 trait ParseApp {
     fn parse_app(&self) -> nbs_core::name::AppId;
 }

@@ -174,10 +174,21 @@ impl Fleet {
 
     /// Somebody on the host itself did something to an app; tells it as its worker would.
     pub async fn by_hand(&self, environment: &str, app: &str, local: LocalOverride) {
-        let key = (env(environment), app.to_string());
-        let last = self.hosts.last.lock().unwrap().get(&key).cloned();
-        let stopped = InstanceReport { phase: Phase::Stopped, pid: None, local: Some(local), ..last.unwrap() };
+        let last = self.last(environment, app);
+        let stopped = InstanceReport { phase: Phase::Stopped, pid: None, local: Some(local), ..last };
         self.tell(environment, Report::Instance(Box::new(stopped))).await;
+    }
+
+    /// An app reports another version of itself.
+    pub async fn version(&self, environment: &str, app: &str, version: &str) {
+        let report = InstanceReport { version: Some(version.into()), ..self.last(environment, app) };
+        self.tell(environment, Report::Instance(Box::new(report))).await;
+    }
+
+    /// What was told of an app in answer to its last order.
+    fn last(&self, environment: &str, app: &str) -> InstanceReport {
+        let key = (env(environment), app.to_string());
+        self.hosts.last.lock().unwrap().get(&key).cloned().unwrap()
     }
 
     /// Time passes; whoever is named gives a sign of life at its end, and the entry notices.
