@@ -37,8 +37,8 @@ impl Fleet {
         if let Some(place) = self.places.get_mut(environment) {
             place.heard = now;
             place.lease.hear(now.mono);
-            self.heard.insert(environment.clone());
         }
+        self.heard.insert(environment.clone());
         match report {
             Report::Alive => {
                 self.touched.environments.insert(environment.clone());
@@ -207,7 +207,6 @@ impl Fleet {
             changes.push(self.event(now, "environment_joined", (None, Some(environment)), message, None));
         }
         self.places.insert(environment.clone(), place);
-        self.heard.insert(environment.clone());
         // Before environments were kept, the boot of the only one was.
         let known_boot = known_boot.or_else(|| self.boot.clone().filter(|_| self.is_local(environment)));
         if self.is_local(environment) && self.boot.as_ref() != Some(&boot) {

@@ -14,10 +14,7 @@ pub(super) struct Residents {
 impl Residents {
     /// An app is placed there, perhaps already.
     pub(super) fn enter(&mut self, environment: &EnvironmentName, app: &AppId) {
-        if !self.apps.contains_key(environment) {
-            self.apps.insert(environment.clone(), BTreeSet::new());
-        }
-        if self.apps.get_mut(environment).is_some_and(|apps| apps.insert(app.clone())) {
+        if self.apps.entry(environment.clone()).or_default().insert(app.clone()) {
             self.touched.insert(environment.clone());
         }
     }

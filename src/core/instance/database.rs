@@ -99,19 +99,15 @@ impl Instance {
         self.silence = silent.as_ref().map(|reason| reason.text.clone());
         match silent {
             // It is told when the server is back, and goes on then in a slot of its host.
-            _ if self.awaits_database => self.await_no_moment(),
+            _ if self.awaits_database => self.await_slot(),
             Some(_) => _ = self.keeps_from_repairing(ctx),
             None => {}
         }
     }
 
-    /// The pause after a server's passing refusal is over.
-    pub(super) fn retry_database(&mut self) {
+    /// No moment is due any more: the server's answer and a slot of its host are what it waits for.
+    pub(super) fn await_slot(&mut self) {
         self.changed = true;
-        self.await_no_moment();
-    }
-
-    fn await_no_moment(&mut self) {
         self.due = None;
         self.next_attempt = None;
     }

@@ -381,7 +381,7 @@ impl Instance {
         self.due = None;
         match self.row.phase {
             Phase::Starting => self.start_deadline(ctx),
-            Phase::Backoff if self.awaits_database => self.retry_database(),
+            Phase::Backoff if self.awaits_database => self.await_slot(),
             Phase::Backoff if self.sweeping.is_empty() => self.spawn(ctx),
             Phase::Stopping => {
                 if let Some(stop) = &mut self.stop {
